@@ -1,0 +1,37 @@
+# Two targets do all the set-up: `make crawl` and `make test`. Both create .venv on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: crawl test bench lint schemas clean
+
+crawl: $(VENV)/.crawl
+	$(BIN)/scrapy replica --scale small -- scrapy crawl datasets -O output/datasets.jsonl -s DOWNLOAD_DELAY=0
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+schemas: $(VENV)/.crawl
+	$(BIN)/python -m kagglecrawl.items docs/schemas
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"kagglecrawl needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+$(VENV)/.crawl: requirements.txt | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.crawl
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) output local_workspace

@@ -1,0 +1,117 @@
+"""The project's settings as one typed object, read and checked before the first request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from scrapy.settings import BaseSettings
+from w3lib.url import safe_url_string
+
+from kagglecrawl.kaggle.auth import is_private_channel
+
+#: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
+_ENVIRONMENTS = {
+    "PROD": "https://api.kaggle.com",
+    "LOCALHOST": "http://localhost/api",
+    "STAGING": "https://staging.kaggle.com/api",
+    "ADMIN": "https://admin.kaggle.com/api",
+    "QA": "https://qa.kaggle.com/api",
+    "TEST": "http://localhost:7777/api",
+}
+_TRANSPORTS = ("scrapy", "official")
+
+
+class SettingError(ValueError):
+    """A setting is wrong; the text names it, what was wrong and the next step."""
+
+
+def default_api_url(environ: Mapping[str, str]) -> str:
+    """``KAGGLE_API_URL`` of the environment, else what ``KAGGLE_API_ENVIRONMENT`` means."""
+    if url := environ.get("KAGGLE_API_URL"):
+        return url
+    name = environ.get("KAGGLE_API_ENVIRONMENT") or "PROD"
+    # an unknown name is kept, and refused by the check below when a crawl begins
+    return _ENVIRONMENTS.get(name, f"KAGGLE_API_ENVIRONMENT={name}")
+
+
+@dataclass(frozen=True)
+class KaggleConfig:
+    """Our own settings, checked. Times are in seconds."""
+
+    api_url: str
+    transport: str
+    max_attempts: int
+    max_wait: float
+    retry_base: float
+    min_usability: float
+    workspace: Path
+    findings: Path
+
+    @classmethod
+    def from_settings(cls, settings: BaseSettings) -> Self:
+        """Read and check; raises ``SettingError`` with one sentence."""
+        workspace = Path(settings.get("WORKSPACE") or "local_workspace")
+        return cls(
+            api_url=_api_url(settings.get("KAGGLE_API_URL")),
+            transport=_transport(settings.get("KAGGLE_TRANSPORT")),
+            max_attempts=int(_number(settings, "KAGGLE_MAX_ATTEMPTS", 1, 1000, whole=True)),
+            max_wait=_number(settings, "KAGGLE_MAX_WAIT", 0, 30 * 86400),
+            retry_base=_number(settings, "KAGGLE_RETRY_BASE", 0, 3600),
+            min_usability=_number(settings, "KAGGLE_MIN_USABILITY", 0, 1),
+            workspace=workspace,
+            findings=Path(settings.get("KAGGLE_FINDINGS") or workspace / "doctor.json"),
+        )
+
+
+def _api_url(value: Any) -> str:
+    given = str(value or "").strip()
+    try:
+        # as scrapy.Request spells addresses, so that the two can be compared
+        url = safe_url_string(given).rstrip("/")
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises for a port that is not a number)
+    except ValueError:
+        raise SettingError(
+            "KAGGLE_API_URL is not an address: write https://api.kaggle.com"
+        ) from None
+    if "@" in parts.netloc or "?" in given or "#" in given:
+        raise SettingError(
+            "KAGGLE_API_URL holds a user name, a query or a fragment: "
+            "write the address alone, and put credentials into KAGGLE_API_TOKEN"
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingError(
+            f"KAGGLE_API_URL={url} is not an http or https address: "
+            "write what stands before /v1/ in a call, such as https://api.kaggle.com"
+        )
+    if not is_private_channel(url):
+        raise SettingError(
+            f"KAGGLE_API_URL={url} would send credentials in clear: "
+            "use https, or a server on this machine"
+        )
+    return url
+
+
+def _transport(value: Any) -> str:
+    name = str(value or "scrapy").strip().lower()
+    if name not in _TRANSPORTS:
+        raise SettingError(f"KAGGLE_TRANSPORT={value} is not known: use scrapy or official")
+    return name
+
+
+def _number(
+    settings: BaseSettings, name: str, low: float, high: float, *, whole: bool = False
+) -> float:
+    value = settings.get(name)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not low <= number <= high or (whole and number != int(number)):
+        kind = "a whole number" if whole else "a number"
+        raise SettingError(f"{name}={value} is wrong: write {kind} from {low:g} to {high:g}")
+    return number

@@ -1,0 +1,118 @@
+"""One line on the terminal that says how far the crawl is; nothing where stderr is not one."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import time
+from typing import Self, TextIO
+
+from scrapy import signals
+from scrapy.crawler import Crawler
+from scrapy.exceptions import NotConfigured
+from scrapy.utils.asyncio import AsyncioLoopingCall, create_looping_call
+
+from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.state.scheduler import KaggleScheduler
+
+_CLEAR = "\r\x1b[K"
+_INTERVAL = 0.5
+
+
+class _ClearLine(logging.Filter):
+    """Wipes the line before a log record is written over it."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self._progress.clear()
+        return True
+
+
+class Progress:
+    """Items, rate, requests, pending, ETA of what is pending, twice a second."""
+
+    def __init__(self, crawler: Crawler, stream: TextIO) -> None:
+        assert crawler.stats is not None
+        self._crawler = crawler
+        self._stats = crawler.stats
+        self._stream = stream
+        self._filter = _ClearLine(self)
+        self._drawn = False
+        self._began = time.monotonic()
+        self._task: object = None
+        crawler.signals.connect(self._opened, signals.spider_opened)
+        # before the report is logged
+        crawler.signals.connect(self._closed, signals.spider_closed)
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        """Not configured unless stderr is a terminal."""
+        if not sys.stderr.isatty():
+            raise NotConfigured
+        return cls(crawler, sys.stderr)
+
+    def clear(self) -> None:
+        """Wipe the line, if there is one."""
+        if self._drawn:
+            self._stream.write(_CLEAR)
+            self._stream.flush()
+            self._drawn = False
+
+    def line(self, spider: KaggleSpider, elapsed: float) -> str:
+        """The text of the line, ``elapsed`` seconds after the crawl began."""
+        accounts = spider.accounts
+        stored = accounts.count("stored")
+        done = accounts.count("discovered") - accounts.pending
+        parts = [f"{stored} {spider.name}"]
+        if elapsed >= 1:
+            parts.append(f"{60 * stored / elapsed:.0f}/min")
+        parts.append(f"{self._stats.get_value('kaggle/requests', 0)} requests")
+        parts.append(f"{accounts.pending} pending")
+        for verdict in ("skipped", "failed"):
+            if count := accounts.count(verdict):
+                parts.append(f"{count} {verdict}")
+        wanted = spider.sample - stored if spider.sample else accounts.pending
+        rate = (stored if spider.sample else done) / elapsed if elapsed >= 1 else 0
+        if rate and wanted > 0:
+            parts.append(
+                f"ETA {_duration(wanted / rate)}" + ("" if spider.sample else " for what is listed")
+            )
+        scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
+        if isinstance(scheduler, KaggleScheduler) and (seconds := scheduler.held_for()) >= 1:
+            parts.append(f"Kaggle asks to wait {_duration(seconds)}")
+        return "  ".join(parts)
+
+    def _opened(self, spider: object) -> None:
+        if not isinstance(spider, KaggleSpider):
+            return
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self._filter)
+        task = create_looping_call(self._draw, spider)
+        task.start(_INTERVAL, now=False)
+        self._task = task
+
+    def _draw(self, spider: KaggleSpider) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        text = self.line(spider, time.monotonic() - self._began)
+        self._stream.write(_CLEAR + text[:width])
+        self._stream.flush()
+        self._drawn = True
+
+    def _closed(self) -> None:
+        if isinstance(self._task, AsyncioLoopingCall) and self._task.running:
+            self._task.stop()
+        self.clear()
+        for handler in logging.getLogger().handlers:
+            handler.removeFilter(self._filter)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

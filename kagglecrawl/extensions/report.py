@@ -1,0 +1,120 @@
+"""The closing summary, in plain words, and the check that the accounts are balanced.
+
+The numbers are stats as well; ``kaggle/summary`` holds the text and ``kaggle/complete`` says
+whether everything that was asked for was had.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Self
+
+from scrapy import signals
+from scrapy.crawler import Crawler
+from scrapy.statscollectors import StatsCollector
+
+from kagglecrawl.kaggle.paging import End
+from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.state.accounts import Verdict
+
+logger = logging.getLogger(__name__)
+
+#: Words for the reasons of skips and failures; any other reason speaks for itself.
+REASONS = {
+    "usability": "usability below the minimum",
+    "usability_unknown": "Kaggle gives no usability rating",
+    "beyond_sample": "not needed for the sample",
+    "asked_before": "asked for by an earlier run of this job",
+    "not_found": "deleted, renamed or private",
+    "forbidden": "forbidden to this account",
+    "refused": "refused by Kaggle",
+    "unreadable_ref": "list row without a readable ref",
+    "server_error": "Kaggle failed every time",
+    "bad_reply": "unreadable answer every time",
+    "no_reply": "no whole answer every time",
+}
+#: What ended the run early, by Scrapy's finish reason.
+_ENDINGS = {
+    "finished": "",
+    "shutdown": "It was interrupted.",
+    "cancelled": "It was cancelled.",
+    "kaggle_quota": "It stopped before its end: the quota is spent.",
+    "kaggle_credentials": "It stopped before its end, for want of credentials that Kaggle accepts.",
+}
+
+
+class Report:
+    """Says at the close what came of the crawl."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        assert crawler.stats is not None
+        self._stats: StatsCollector = crawler.stats
+        crawler.signals.connect(self._closed, signals.spider_closed)
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        """As Scrapy builds it."""
+        return cls(crawler)
+
+    def _closed(self, spider: object, reason: str) -> None:
+        if not isinstance(spider, KaggleSpider):
+            return
+        balanced = spider.accounts.balanced()
+        lost = spider.accounts.count("failed") + self._stats.get_value("kaggle/lists/failed", 0)
+        errors = self._stats.get_value("spider_exceptions/count", 0)
+        self._stats.set_value(
+            "kaggle/complete",
+            reason == "finished" and balanced and not (lost or errors or spider.accounts.pending),
+        )
+        summary = "\n".join(self._lines(spider, reason, balanced))
+        self._stats.set_value("kaggle/summary", summary)
+        logger.info("%s", summary)
+        if spider.stopped_because:
+            logger.error("%s", spider.stopped_because)
+
+    def _lines(self, spider: KaggleSpider, reason: str, balanced: bool) -> list[str]:
+        accounts = spider.accounts
+        stored, pending = accounts.count("stored"), accounts.pending
+        lines = [
+            f"{spider.name}: {accounts.count('discovered')} discovered = {stored} stored + "
+            f"{accounts.count('skipped')} skipped + {accounts.count('failed')} failed + "
+            f"{pending} pending"
+        ]
+        if not balanced:
+            lines.append("  The sum is wrong. This is a fault of kagglecrawl's: please report it.")
+        verdicts: tuple[Verdict, ...] = ("skipped", "failed")
+        for verdict in verdicts:
+            for slug, count in accounts.reasons(verdict).items():
+                lines.append(f"  {verdict} {count}: {REASONS.get(slug, slug)}")
+        lines.append(f"  {self._requests(stored)}")
+        lines += [f"  {sentence}" for sentence in self._remarks(spider, reason)]
+        return lines
+
+    def _requests(self, stored: int) -> str:
+        sent = self._stats.get_value("kaggle/requests", 0)
+        again = sum(
+            value
+            for name, value in self._stats.get_stats().items()
+            if name.startswith("kaggle/retries/")
+        )
+        text = f"{sent} API requests"
+        if again:
+            text += f", {again} of them asked again"
+        if stored:
+            text += f"; {sent / stored:.2f} per record"
+        seconds = self._stats.get_value("elapsed_time_seconds", 0)
+        if seconds:
+            text += f"; {seconds:.0f} s, {60 * stored / seconds:.0f} records a minute"
+        return text
+
+    def _remarks(self, spider: KaggleSpider, reason: str) -> list[str]:
+        remarks = [_ENDINGS.get(reason, f"It stopped before its end ({reason}).")]
+        if reason != "finished" and spider.settings.get("JOBDIR"):
+            remarks.append("Run the same command again to go on.")
+        if failed := self._stats.get_value("kaggle/lists/failed", 0):
+            remarks.append(f"{failed} pages of lists were given up: what they hold is missing.")
+        if End.CAP in spider.list_ends:
+            remarks.append(
+                "The list ended at row 10,000: Kaggle's cap, not its end. Crawl the rest in slices."
+            )
+        return [remark for remark in remarks if remark]

@@ -1,0 +1,147 @@
+"""What an item is: one dataclass per resource, with its key, its version and its export names.
+
+Fields are snake_case; ``export`` in a field's metadata is the name that the seeds' format gives
+it in feeds (``feed_fields``). itemadapter derives the JSON Schemas in ``docs/schemas`` from these
+classes: ``make schemas`` writes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from itemadapter import ItemAdapter
+
+from kagglecrawl.kaggle import lenient
+
+
+def _field(export: str, description: str, **schema: Any) -> Any:
+    markdown = schema.pop("markdown", False)
+    return dataclasses.field(
+        metadata={
+            "export": export,
+            "markdown": markdown,
+            "json_schema_extra": {"description": description, **schema},
+        }
+    )
+
+
+@dataclasses.dataclass
+class File:
+    """One file of a resource."""
+
+    name: str = dataclasses.field(
+        metadata={"json_schema_extra": {"description": "Path below the dataset's root."}}
+    )
+    size: int = dataclasses.field(
+        metadata={"json_schema_extra": {"description": "Size in bytes.", "minimum": 0}}
+    )
+
+
+@dataclasses.dataclass
+class License:
+    """A licence by Kaggle's name for it, such as ``CC0-1.0``."""
+
+    name: str
+
+
+@dataclasses.dataclass
+class Dataset:
+    """A dataset of Kaggle's: what its list row and its metadata say."""
+
+    ref: str = _field("Ref", "Identity: owner/slug.")
+    title: str = _field("Title", "Title for people.")
+    last_updated: str = _field(
+        "lastUpdated", "Time of the current version, ISO 8601 in UTC.", format="date-time"
+    )
+    dataset_size: int = _field(
+        "DatasetSize", "Size in bytes, as Kaggle's list gives it.", minimum=0
+    )
+    usability_rating: float | None = _field(
+        "usabilityRating", "Kaggle's usability rating.", minimum=0, maximum=1
+    )
+    file_explorer: list[File] = _field("File Explorer", "Every file's name and size.")
+    licenses: list[License] = _field("Licenses", "Licences, by Kaggle's names.")
+    tags: list[str] = _field("Tags", "Tags (Kaggle's keywords).")
+    content: str = _field("Content", "Description, as Markdown.", markdown=True)
+    version: int | None = _field("Version", "Number of the current version.", minimum=1)
+
+    @property
+    def key(self) -> str:
+        """What the resource is counted by."""
+        return self.ref
+
+    @classmethod
+    def from_api(
+        cls, ref: str, row: Mapping[str, Any], metadata: Mapping[str, Any], files: list[File]
+    ) -> Self:
+        """From a row of ListDatasets (or GetDataset's reply) and GetDatasetMetadata's ``info``.
+
+        The three shapes of ``dataset-metadata.json`` are read as well (real-data-quirks 13).
+        """
+        rating = lenient.rating(row, "usabilityRating")
+        if rating is None:
+            rating = lenient.number(metadata, "usabilityRating")
+        return cls(
+            ref=ref,
+            title=lenient.text(row, "title") or lenient.text(metadata, "title"),
+            last_updated=lenient.timestamp(row, "lastUpdated"),
+            dataset_size=lenient.integer(row, "totalBytes"),
+            usability_rating=rating,
+            file_explorer=files,
+            licenses=_licenses(row, metadata),
+            tags=_tags(row, metadata),
+            content=lenient.text(metadata, "description"),
+            version=lenient.integer(row, "currentVersionNumber") or None,
+        )
+
+
+def files_of(rows: list[dict[str, Any]]) -> list[File]:
+    """Files from the ``data`` of GetDatasetMetadata or the rows of ListDatasetFiles."""
+    named = ((lenient.text(row, "name"), lenient.integer(row, "totalBytes")) for row in rows)
+    return [File(name, max(0, size)) for name, size in named if name]
+
+
+def _licenses(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[License]:
+    names = [lenient.text(each, "name") for each in lenient.rows(metadata, "licenses")]
+    return [License(name) for name in names or [lenient.text(row, "licenseName")] if name]
+
+
+def _tags(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
+    if keywords := lenient.texts(metadata, "keywords"):
+        return keywords
+    return [name for each in lenient.rows(row, "tags") if (name := lenient.text(each, "name"))]
+
+
+#: Every item class, by the name of its resource.
+ITEMS: dict[str, type] = {"datasets": Dataset}
+
+
+def feed_fields(item_class: type) -> dict[str, str]:
+    """Scrapy's ``FEED_EXPORT_FIELDS`` for an item class: its fields to the seeds' names."""
+    return {field.name: field.metadata["export"] for field in dataclasses.fields(item_class)}
+
+
+def schema(item_class: type) -> dict[str, Any]:
+    """The JSON Schema of an item class's feed rows, under the names that the feed uses."""
+    derived = ItemAdapter.get_json_schema(item_class)
+    names = feed_fields(item_class)
+    derived["properties"] = {names[key]: value for key, value in derived["properties"].items()}
+    derived["required"] = [names[key] for key in derived.get("required", [])]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **derived}
+
+
+def write_schemas(folder: Path) -> None:
+    """Write one ``<resource>.schema.json`` per item class into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for resource, item_class in ITEMS.items():
+        content = json.dumps(schema(item_class), indent=2, ensure_ascii=False) + "\n"
+        (folder / f"{resource}.schema.json").write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))

@@ -1,0 +1,272 @@
+"""What an answer of Kaggle's means, decided here and nowhere else.
+
+The classes are named by what the caller should do::
+
+    KaggleError
+    ├── RetryLater            ask again; nothing is lost yet
+    │   ├── Throttled         429: wait as long as it says, costs no attempt
+    │   ├── ServerFailed      5xx, 408, a list's passing 404
+    │   ├── BadReply          200 with HTML or broken JSON in place of the answer
+    │   └── NoReply           refused, cut, timed out, unknown host
+    ├── SkipResource          this one cannot be had; the crawl goes on
+    │   ├── NotFound
+    │   ├── Forbidden
+    │   └── Refused           any other answer that asking again will not change
+    └── StopCrawl             nothing can be had until somebody does something
+        ├── CredentialsRefused
+        ├── CredentialsNeeded
+        ├── QuotaSpent
+        ├── Unreachable
+        └── Misconfigured
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from kagglecrawl.kaggle.redaction import clean
+from kagglecrawl.kaggle.rpc import Rpc
+
+
+class KaggleError(Exception):
+    """Base of all. ``slug`` names it in stats, ``str()`` is for people."""
+
+    slug = "error"
+
+
+class RetryLater(KaggleError):
+    """Ask again, after ``delay`` seconds when that is given."""
+
+    def __init__(self, message: str, delay: float | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class Throttled(RetryLater):
+    """Kaggle's 429: too many requests. ``delay`` is its Retry-After, in seconds."""
+
+    slug = "throttled"
+
+
+class ServerFailed(RetryLater):
+    """A failure on Kaggle's side that passes."""
+
+    slug = "server_error"
+
+
+class BadReply(RetryLater):
+    """An answer that is not what was asked for: HTML, half of a JSON text."""
+
+    slug = "bad_reply"
+
+
+class NoReply(RetryLater):
+    """No whole answer arrived."""
+
+    slug = "no_reply"
+
+
+class SkipResource(KaggleError):
+    """This resource cannot be had now, however often one asks."""
+
+
+class NotFound(SkipResource):
+    """Deleted, renamed or private: Kaggle does not say which."""
+
+    slug = "not_found"
+
+
+class Forbidden(SkipResource):
+    """Private, gated, or rules not accepted. They are never accepted for the user."""
+
+    slug = "forbidden"
+
+
+class Refused(SkipResource):
+    """Refused for a reason of its own, given in the text."""
+
+    slug = "refused"
+
+
+class StopCrawl(KaggleError):
+    """Going on makes no sense; ``reason`` becomes Scrapy's finish reason."""
+
+    reason = "kaggle_failed"
+
+
+class CredentialsRefused(StopCrawl):
+    """Kaggle does not accept the credentials."""
+
+    reason = "kaggle_credentials"
+
+
+class CredentialsNeeded(StopCrawl):
+    """Kaggle answers this only to somebody it knows."""
+
+    reason = "kaggle_credentials"
+
+
+class QuotaSpent(StopCrawl):
+    """Kaggle asks to wait longer than we may."""
+
+    reason = "kaggle_quota"
+
+
+class Unreachable(StopCrawl):
+    """No answer at all from the API's address."""
+
+    reason = "kaggle_unreachable"
+
+
+class Misconfigured(StopCrawl):
+    """The address answers, but not as Kaggle's API does."""
+
+    reason = "kaggle_misconfigured"
+
+
+_GET_ONE = (
+    "create a token on kaggle.com/settings and set KAGGLE_API_TOKEN, "
+    "or run `scrapy doctor` to see what is found"
+)
+_MESSAGE_LENGTH = 200
+#: Words of an ``errorMessage`` inside a 200, by what they mean (verified field, kagglesdk 0.1.37;
+#: its texts are not documented, so what is not recognised stays a refusal with its own text).
+_ABSENT = re.compile(r"\b404\b|not.?found|does not exist|deleted", re.IGNORECASE)
+_DENIED = re.compile(r"\b403\b|forbidden|permission|not allowed|access denied", re.IGNORECASE)
+_BUSY = re.compile(r"\b429\b|too many requests|rate limit|quota", re.IGNORECASE)
+_FAILING = re.compile(r"\b50\d\b|internal|unavailable|try again|time.?out|temporar", re.IGNORECASE)
+#: Status names of Google's error model, where an error has no code.
+_CODES = {
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+def judge(
+    rpc: Rpc,
+    status: int,
+    reply: Any,
+    body: bytes,
+    *,
+    wait: float | None = None,
+    location: str = "",
+    known: bool,
+    proven: bool = False,
+) -> dict[str, Any]:
+    """Return the reply's JSON object, or raise what the answer means.
+
+    ``reply`` is the decoded ``body`` (None where that is no JSON), ``wait`` the seconds of its
+    Retry-After, ``location`` that header, ``known`` whether credentials were sent, ``proven``
+    whether this method has answered well before (so that the address and the account are right).
+
+    Error shapes (kaggle-facts 1.3): ``{"code", "message"}`` even with status 200 (verified),
+    ``{"error": {"code", "message"}}`` (reported 2026-02), ``errorMessage`` inside a 200
+    (verified), HTML (reported).
+    """
+    payload = reply if isinstance(reply, dict) else None
+    code, message = _error_in(payload) if payload is not None else (0, "")
+    if 200 <= status < 300 and not code:
+        if payload is None:
+            raise BadReply(f"{rpc.method} answered {status} with {_what(reply, body)}")
+        if said := payload.get("errorMessage"):
+            _refused_inside(rpc, str(said), wait)
+        if payload.get("error") or not rpc.is_reply(payload):
+            raise BadReply(f"{rpc.method} answered {status} with JSON of another shape")
+        return payload
+    code = code or status
+    where = f"{rpc.method} answered {code}" + (f": {message}" if message else "")
+    if 300 <= status < 400:
+        host = urlsplit(location).hostname or "elsewhere"
+        raise Misconfigured(f"{where}, a redirect to {host}: check KAGGLE_API_URL")
+    if code == 429:
+        raise Throttled(where, wait)
+    if code >= 500 or code == 408:
+        raise ServerFailed(where, wait)
+    if code == 401 or (code == 403 and not known and not proven):
+        if known:
+            raise CredentialsRefused(f"{where}. Kaggle refused the credentials: {_GET_ONE}")
+        raise CredentialsNeeded(f"{where}. It wants credentials: {_GET_ONE}")
+    if rpc.kind == "list":
+        if code == 404 and (payload is not None or proven):
+            # "random 404s mid-iteration of datasets/list" (reported, kaggle-facts 1.3)
+            raise ServerFailed(where)
+        if code == 403:
+            raise CredentialsRefused(f"{where}. This list is closed to you: {_GET_ONE}")
+        raise Misconfigured(f"{where}: check the arguments, and KAGGLE_API_URL")
+    if code == 404 and payload is None and not proven:
+        raise Misconfigured(f"{where} with {_what(reply, body)}: check KAGGLE_API_URL")
+    if code == 404:
+        raise NotFound(where)
+    if code == 403:
+        raise Forbidden(where)
+    raise Refused(where)
+
+
+def parse_retry_after(value: str, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a ``Retry-After`` header, in either form (RFC 9110, 10.2.3).
+
+    Never negative; None when there is none or it cannot be read.
+    """
+    value = value.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, (_aware(moment) - _aware(now or datetime.now(UTC))).total_seconds())
+
+
+def _aware(moment: datetime) -> datetime:
+    # email.utils reads a zone of "-0000" as no zone
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _refused_inside(rpc: Rpc, said: str, wait: float | None) -> NoReturn:
+    text = f"{rpc.method} answered: {_one_line(said)}"
+    if _BUSY.search(said):
+        raise Throttled(text, wait)
+    if _FAILING.search(said):
+        raise ServerFailed(text, wait)
+    if _ABSENT.search(said):
+        raise NotFound(text)
+    if _DENIED.search(said):
+        raise Forbidden(text)
+    raise Refused(text)
+
+
+def _error_in(payload: dict[str, Any]) -> tuple[int, str]:
+    error = payload.get("error")
+    holder = error if isinstance(error, dict) else payload
+    code = holder.get("code", _CODES.get(str(holder.get("status"))))
+    if isinstance(code, str) and re.fullmatch(r"\d{3}", code):
+        code = int(code)
+    if isinstance(code, bool) or not isinstance(code, int) or not 400 <= code < 600:
+        return 0, ""
+    return code, _one_line(str(holder.get("message") or ""))
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(clean(text).split())
+    return line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 1] + "…"
+
+
+def _what(reply: Any, body: bytes) -> str:
+    head = body.lstrip()[:1]
+    if reply is not None:
+        return "JSON of another shape"
+    if not head:
+        return "nothing in place of JSON"
+    if head == b"<":
+        return "a web page in place of JSON"
+    return "a damaged text in place of JSON"

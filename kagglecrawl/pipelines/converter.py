@@ -1,0 +1,235 @@
+"""Clean HTML to Markdown: markdownify 1.2.3, with each change and its reason."""
+
+import re
+from collections.abc import Callable
+from textwrap import indent
+
+from bs4 import BeautifulSoup
+from bs4.element import PageElement, Tag
+from markdownify import MarkdownConverter
+
+from kagglecrawl.pipelines.markup import BLOCKS, ELEMENTS
+
+_PARAGRAPHS = re.compile(r"(\n[ \t]*+\n\s*+)")
+# What would be read as HTML, or as a character reference, when the Markdown is read again.
+_READ_AS_HTML = re.compile(
+    rf"<(?=/?(?:{'|'.join(sorted(ELEMENTS))})[\s/>]|!--)|&(?=#?\w{{1,32}};)", re.I
+)
+_MAX_COLUMNS = 50  # colspan="1000" in every cell would multiply a page by a thousand
+_SCHEME = re.compile(r"https?://|mailto:")
+_EXPONENT = re.compile(r"[-+−]?(?:\d+(?:\.\d+)?|[a-zA-Z])")
+
+
+def convert_all(fragments: list[str]) -> list[str]:
+    """Convert well-formed fragments of HTML, parsed in one go (a parser each costs more)."""
+    soup = BeautifulSoup("".join(f"<region>{each}</region>" for each in fragments), "html.parser")
+    for table in soup.find_all("table"):
+        if table.find("table"):  # Markdown has no table in a table: the outer one is layout
+            cells = table.find_all(["tr", "td", "th"])
+            for tag in [table, *(cell for cell in cells if cell.find_parent("table") is table)]:
+                tag.name = "div"
+    return [
+        _CONVERTER.process_tag(tag, parent_tags=set()).strip("\n")  # type: ignore[attr-defined]
+        for tag in soup.children
+        if isinstance(tag, Tag)
+    ]
+
+
+def _is_break(element: PageElement | None) -> bool:
+    return isinstance(element, Tag) and element.name == "br"
+
+
+def _beside(element: PageElement, step: str) -> PageElement | None:
+    """The next or previous sibling that is not blank space."""
+    sibling: PageElement | None = getattr(element, step)
+    while sibling is not None and not isinstance(sibling, Tag) and not str(sibling).strip():
+        sibling = getattr(sibling, step)
+    return sibling
+
+
+def _outside(mark: str, text: str) -> str:
+    """`text` between marks that touch it, blank space left outside: "** a**" is no emphasis."""
+    core = text.strip()
+    if not core:
+        return text
+    at = text.index(core)
+    return f"{text[:at]}{mark}{core}{mark}{text[at + len(core) :]}"
+
+
+def _emphasis(mark: str, names: frozenset[str]) -> Callable[..., str]:
+    def convert(self: "_Converter", el: Tag, text: str, parent_tags: set[str]) -> str:
+        # Nested in its like it says nothing; a list or a table in it cannot be marked.
+        if "_noformat" in parent_tags or names & parent_tags:
+            return text
+        if el.find(_UNMARKED):
+            return text
+        return "".join(_outside(mark, each) for each in _PARAGRAPHS.split(text))
+
+    return convert
+
+
+_UNMARKED = sorted(BLOCKS - {"p"})
+_BOLD, _ITALIC = frozenset({"b", "strong"}), frozenset({"i", "em"})
+_STRUCK = frozenset({"s", "del", "strike"})
+
+
+class _Converter(MarkdownConverter):
+    """markdownify 1.2.3 with Kaggle's needs.
+
+    Its stubs leave out most of the methods that its README says to override.
+    """
+
+    convert_b = convert_strong = _emphasis("**", _BOLD)
+    convert_i = convert_em = _emphasis("*", _ITALIC)
+    convert_s = convert_del = convert_strike = _emphasis("~~", _STRUCK)
+
+    def escape(self, text: str, parent_tags: set[str]) -> str:
+        """Keep characters as they are, but what was no tag must not become one."""
+        return _READ_AS_HTML.sub(lambda it: "&lt;" if it[0] == "<" else "&amp;", text)
+
+    def process_text(self, el: PageElement, parent_tags: set[str]) -> str:
+        """No blank space beside a line break, no line break in code."""
+        text: str = super().process_text(el, parent_tags=parent_tags)  # type: ignore[misc]
+        if "pre" in parent_tags:
+            return text
+        if _is_break(el.previous_sibling):
+            text = text.lstrip()
+        if _is_break(el.next_sibling):
+            text = text.rstrip()
+        return text.replace("\n", " ") if "_noformat" in parent_tags else text
+
+    def convert_a(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Encode what would end the link; `<url>` only where Markdown reads it as a link."""
+        href = str(el.get("href") or "").strip()
+        label = " ".join(text.split())
+        if "_noformat" in parent_tags or not label or not href or href.startswith("javascript:"):
+            return text
+        if label == href and _SCHEME.match(href):
+            link = f"<{href}>"
+        else:
+            title = " ".join(str(el.get("title") or "").replace('"', r"\"").split())
+            target = f'{_url(href)} "{title}"' if title else _url(href)
+            link = f"[{label}]({target})"
+        return text[: len(text) - len(text.lstrip())] + link + text[len(text.rstrip()) :]
+
+    def convert_img(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Keep images in headings and cells too."""
+        src = _url(str(el.get("src") or ""))
+        return f"![{' '.join(str(el.get('alt') or '').split())}]({src})" if src else ""
+
+    def convert_iframe(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Keep the address of what is shown: videos and documents."""
+        source = el if el.get("src") else el.find("source", src=True)
+        src = str(source.get("src") or "").strip() if isinstance(source, Tag) else ""
+        src = _url(f"https:{src}" if src.startswith("//") else src)
+        return (f"<{src}>" if _SCHEME.match(src) else f"[{src}]({src})") if src else text
+
+    convert_video = convert_audio = convert_embed = convert_iframe
+
+    def convert_sup(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """`10<sup>-3</sup>` is not 10-3."""
+        return f"^{text}" if _EXPONENT.fullmatch(text) else text
+
+    def convert_br(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """One breaks the line, two or more the paragraph."""
+        if "pre" in parent_tags:
+            return "\n"
+        if parent_tags & {"_inline", "a"}:
+            return " "
+        if _is_break(_beside(el, "next_sibling")):
+            return ""
+        return "\n\n" if _is_break(_beside(el, "previous_sibling")) else "  \n"
+
+    def convert_code(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """A code span ends with its line."""
+        if "_noformat" in parent_tags or el.find("pre"):
+            return text
+        lines = text.split("\n")
+        if len(lines) == 1:
+            return _code_span(text)
+        return "  \n".join(_code_span(line.strip()) for line in lines if line.strip())
+
+    convert_kbd = convert_samp = convert_tt = convert_code
+
+    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """A fence longer than any in the code, with the language that the class names."""
+        if "_inline" in parent_tags:
+            return _code_span(" ".join(text.split()))
+        if "pre" in parent_tags or not text.strip():
+            return text
+        code = re.sub(r"\A(?:[ \t]*\n)+", "", text.replace("\r\n", "\n")).rstrip()
+        longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+        fence = "`" * max(3, longest + 1)
+        classes = [str(c) for each in [el, *el.find_all("code")] for c in each.get("class") or []]
+        languages = [c.partition("-")[2] for c in classes if c.startswith(("language-", "lang-"))]
+        return f"\n\n{fence}{''.join(languages[:1])}\n{code}\n{fence}\n\n"
+
+    def convert_blockquote(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """With a blank line before it."""
+        quoted: str = super().convert_blockquote(el, text, parent_tags)  # type: ignore[misc]
+        return quoted if "_inline" in parent_tags else f"\n{quoted}"
+
+    def convert_hN(self, n: int, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Not an empty heading."""
+        heading: str = super().convert_hN(n, el, text, parent_tags)  # type: ignore[misc]
+        return heading if text.strip() else ""
+
+    def convert_ul(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Text that follows a list in an item does not join its last line."""
+        text = text.strip("\n")
+        return f"\n{text}\n\n" if "li" in parent_tags else f"\n\n{text}\n\n"
+
+    convert_ol = convert_ul
+
+    def convert_li(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Count as we go: to look back at every item is quadratic."""
+        parent, bullet = el.parent, "* "
+        if parent is not None and parent.name == "ol":
+            start = str(parent.get("start") or 1)
+            number = int(start) if start.isdecimal() and len(start) < 10 else 1
+            parent["start"] = str(number + 1)
+            bullet = f"{number}. "
+        text = text.strip()
+        return bullet + indent(text, " " * len(bullet))[len(bullet) :] + "\n" if text else "\n"
+
+    def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """A cell is one line without bars."""
+        span = str(el.get("colspan") or 1)
+        columns = min(int(span), _MAX_COLUMNS) if span.isdecimal() and len(span) < 5 else 1
+        text = re.sub(r"(?<!\\)\|", r"\\|", " ".join(text.split()))
+        return f" {text} |" + "  |" * (columns - 1)
+
+    convert_th = convert_td
+
+    def convert_tr(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """One line; the table adds the delimiters."""
+        return f"|{text.strip(chr(10))}\n" if text.strip() else ""
+
+    def convert_table(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """The first row is the header, whatever it is made of: Markdown has no table without."""
+        lines = [line for line in text.split("\n") if line.strip()]
+        rows = [line for line in lines if line.startswith("|")]
+        if not rows or "_inline" in parent_tags:
+            return f"\n\n{text.strip()}\n\n"
+        widths = [len(re.findall(r"(?<!\\)\|", row)) - 1 for row in rows]
+        rows[0] += "  |" * (max(widths) - widths[0])
+        rows.insert(1, "| " + " | ".join(["---"] * max(widths)) + " |")
+        caption = " ".join(line for line in lines if not line.startswith("|"))
+        return "\n\n" + "\n\n".join(filter(None, [caption, "\n".join(rows)])) + "\n\n"
+
+
+def _code_span(code: str) -> str:
+    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+    ticks = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return _outside(ticks, code) if not pad else f"{ticks} {code.strip()} {ticks}"
+
+
+def _url(url: str) -> str:
+    url = re.sub(r"\s+", "%20", url.strip()).replace("<", "%3C").replace(">", "%3E")
+    if url.count("(") != url.count(")"):
+        url = url.replace("(", "%28").replace(")", "%29")
+    return url
+
+
+_CONVERTER = _Converter(heading_style="atx", bullets="*")

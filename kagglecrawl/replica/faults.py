@@ -1,0 +1,249 @@
+"""Scripted trouble: which requests get it follows from the seed, the request and its arrival.
+
+What comes first is the plan of a request key (method and canonical body, or a storage path): at
+most three faults, one per arrival, then clean answers for ever.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from kagglecrawl.replica.dice import Dice
+from kagglecrawl.replica.wire import HTML, Reply, dump, error
+
+Kind = Literal[
+    "status",
+    "html",
+    "damaged",
+    "error_in_200",
+    "message_in_200",
+    "redirect",
+    "cut",
+    "reset",
+    "drip",
+]
+STORAGE = "storage"
+"""The name that downloads from storage go by, beside the methods."""
+
+_HTML_PAGE = b"<!DOCTYPE html><html><body><h1>We will be back in a moment</h1></body></html>"
+_ODD_ROLES = {"WRITER": 2, "READER": "reader"}  # by number, and as the REST twin writes them
+_NULLABLE = ("subtitle", "description", "tags", "licenseName", "usabilityRating")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong with an answer.
+
+    - `status`: an error with `status`, and Retry-After if `retry_after` (seconds) is given
+    - `html`: a page with status 200 in place of JSON
+    - `damaged`: JSON that does not parse; from storage, wrong bytes of the right length
+    - `error_in_200`: `{"code": status}` with status 200
+    - `message_in_200`: `errorMessage` in place of what is deleted or forbidden
+    - `redirect`: 301 to `location`
+    - `cut`: Content-Length promises more than comes
+    - `reset`: the connection breaks before any answer
+    - `drip`: the right answer, spread over `seconds`
+    """
+
+    kind: Kind
+    status: int = 0
+    retry_after: int | None = None
+    location: str = ""
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The kind as statistics count it; an error is counted by its status."""
+        return str(self.status) if self.kind == "status" else self.kind
+
+    def apply(self, reply: Reply) -> Reply:
+        """What is sent in place of the reply; `cut`, `reset` and `drip` are up to the sender."""
+        match self.kind:
+            case "status":
+                refusal = error(self.status, _TEXTS.get(self.status, "Scripted failure"))
+                if self.retry_after is not None:
+                    refusal.headers["Retry-After"] = str(self.retry_after)
+                return refusal
+            case "html":
+                return Reply(200, _HTML_PAGE, HTML)
+            case "damaged":
+                return replace(reply, body=reply.body[: len(reply.body) // 2] + b'",]')
+            case "error_in_200":
+                return replace(error(self.status, "Internal error"), status=200)
+            case "message_in_200":
+                message = _MESSAGES.get(reply.status, _MESSAGES[404])
+                return Reply(200, dump({"errorMessage": message}))
+            case "redirect":
+                return Reply(301, b"", HTML, {"Location": self.location})
+        return reply
+
+
+_TEXTS = {404: "Not Found", 500: "Internal error", 502: "Bad gateway", 503: "Unavailable"}
+_MESSAGES = {
+    403: "403 - Forbidden - Permission 'datasets.get' was denied",
+    404: "404 - Not Found - The requested dataset was not found",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`fault` for the named arrivals (1 is the first; empty is every one) of what matches.
+
+    `method` is a method's name, `storage`, or `*`; `key` is as in the statistics (`owner/slug`,
+    `page=3`, `1005/1/archive.zip`), or `*`. Each different request counts its own arrivals.
+    """
+
+    fault: Fault
+    method: str = "*"
+    key: str = "*"
+    arrivals: tuple[int, ...] = ()
+
+
+Plan = Callable[[str, str], Sequence[Fault]]
+
+
+def _no_plan(method: str, request_key: str) -> Sequence[Fault]:
+    return ()
+
+
+@dataclass
+class Faults:
+    """The faults of one replica, and what has arrived so far.
+
+    Make it by `none`, `mild`, `harsh` or `script`.
+    """
+
+    plan: Plan = _no_plan
+    rules: Sequence[Rule] = ()
+    odd: str | None = None
+    """The seed of odd but legal rows, dates and lists that move; None for none."""
+    _arrivals: Counter[object] = field(default_factory=Counter)
+
+    @classmethod
+    def none(cls) -> "Faults":
+        """Nothing goes wrong."""
+        return cls()
+
+    @classmethod
+    def mild(cls, seed: int = 1, drip_seconds: float = 2.0) -> "Faults":
+        """About 3 % of the requests go wrong."""
+        return cls(_Planner(f"mild {seed}", 0.023, drip_seconds))
+
+    @classmethod
+    def harsh(cls, seed: int = 1, drip_seconds: float = 2.0) -> "Faults":
+        """About 20 % of the requests go wrong, and clean answers are odd in legal ways."""
+        return cls(_Planner(f"harsh {seed}", 0.165, drip_seconds), odd=f"harsh {seed}")
+
+    @classmethod
+    def script(cls, rules: Sequence[Rule]) -> "Faults":
+        """Just what the rules say; the first that matches counts."""
+        return cls(rules=tuple(rules))
+
+    def decide(self, method: str, key: str, request_key: str) -> Fault | None:
+        """Count an arrival; the fault that it meets, or None."""
+        for number, rule in enumerate(self.rules):
+            if rule.method in {"*", method} and rule.key in {"*", key}:
+                arrival = self._arrive((number, method, request_key))
+                if not rule.arrivals or arrival in rule.arrivals:
+                    return rule.fault
+        planned = self.plan(method, request_key)
+        if not planned:
+            return None
+        arrival = self._arrive((method, request_key))
+        return planned[arrival - 1] if arrival <= len(planned) else None
+
+    def _arrive(self, key: object) -> int:
+        self._arrivals[key] += 1
+        return self._arrivals[key]
+
+    def refusal(self, method: str, request_key: str) -> Fault | None:
+        """Whether what is deleted or forbidden says so by `errorMessage` inside a 200."""
+        if self.odd and method == "GetDatasetMetadata" and Dice(self.odd, request_key).chance(0.5):
+            return Fault("message_in_200")
+        return None
+
+    def shift(self, page: int) -> int:
+        """By how many positions a page-mode list has moved down when this page is asked for.
+
+        It grows by one to three after about every fourth page, whenever and however often a page
+        is asked for: rows come again on the next page, none is ever missed.
+        """
+        if self.odd is None:
+            return 0
+        dice = Dice(self.odd, "shift")
+        return sum(dice.between(1, 3) for _ in range(1, page) if dice.chance(0.25))
+
+    def odden(self, method: str, reply: Reply) -> Reply:
+        """The same answer with nulls in list rows, and dates and enums in other legal forms."""
+        if self.odd is None or reply.status != 200:
+            return reply
+        value = json.loads(reply.body)
+        for row in value.get("datasets", ()) if method == "ListDatasets" else ():
+            dice = Dice(self.odd, "row", row["ref"])
+            if dice.chance(0.15):
+                row.update(dict.fromkeys(dice.sample(_NULLABLE, dice.between(1, 3))))
+        return replace(reply, body=dump(self._oddened(value)))
+
+    def _oddened(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._oddened(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        for name, each in value.items():
+            if name in {"lastUpdated", "creationDate"}:
+                value[name] = self._odd_date(each)
+            elif name == "role":
+                value[name] = _ODD_ROLES.get(each, each)
+            else:
+                value[name] = self._oddened(each)
+        return value
+
+    def _odd_date(self, date: str) -> str:
+        """The date with seven digits of a second; a whole second without a fraction."""
+        whole, _, fraction = date.removesuffix("Z").partition(".")
+        if not fraction.strip("0"):
+            return f"{whole}Z"
+        return f"{whole}.{fraction}0000Z" if Dice(self.odd, date).chance(0.5) else date
+
+
+class _Planner:
+    """Plans by the seed: what share of the keys meets trouble, and of which kinds."""
+
+    def __init__(self, seed: str, share: float, drip_seconds: float) -> None:
+        self._seed = seed
+        self._share = share
+        self._drip = Fault("drip", seconds=drip_seconds)
+
+    def __call__(self, method: str, request_key: str) -> Sequence[Fault]:
+        dice = Dice(self._seed, method, request_key)
+        plan: list[Fault] = []
+        chance = self._share
+        while dice.chance(chance):
+            plan += self._draw(dice, method)
+            chance = 0.2
+        return plan[:3]
+
+    def _draw(self, dice: Dice, method: str) -> list[Fault]:
+        if dice.chance(0.02):
+            return [self._drip]
+        if method == STORAGE:
+            return [dice.pick((Fault("cut"), Fault("damaged"), Fault("status", 503)))]
+        if dice.chance(0.2):
+            wait = 1 if dice.chance(0.05) else 0
+            return [Fault("status", 429, retry_after=wait)] * dice.between(1, 3)
+        choices = [
+            Fault("status", 500),
+            Fault("status", 502),
+            Fault("status", 503),
+            Fault("status", 503, retry_after=dice.below(2)),
+            Fault("cut"),
+            Fault("reset"),
+            Fault("damaged"),
+            Fault("html"),
+            Fault("error_in_200", 500),
+        ]
+        if method == "ListDatasets":
+            choices.append(Fault("status", 404))
+        return [dice.pick(choices)]

@@ -1,0 +1,99 @@
+"""The project's settings: an annotated difference from Scrapy's defaults, then our own.
+
+``scrapy settings --get NAME`` shows what is in force; ``-s NAME=VALUE`` changes it for one run.
+Credentials are never settings: see kagglecrawl/kaggle/auth.py.
+"""
+
+import os
+
+from kagglecrawl import __version__
+from kagglecrawl.config import default_api_url
+
+BOT_NAME = "kagglecrawl"
+SPIDER_MODULES = ["kagglecrawl.spiders"]
+NEWSPIDER_MODULE = "kagglecrawl.spiders"
+COMMANDS_MODULE = "kagglecrawl.commands"
+
+# -- Who we are -----------------------------------------------------------------------------------
+USER_AGENT = f"kagglecrawl/{__version__} (Scrapy)"  # default "Scrapy/VERSION (+https://scrapy.org)"
+# robots.txt of www.kaggle.com and api.kaggle.com are 404 (reported, kaggle-facts 8), and an
+# official API is not what robots.txt speaks of.
+ROBOTSTXT_OBEY = False
+COOKIES_ENABLED = False  # default True; the API has no sessions
+
+# -- How fast -------------------------------------------------------------------------------------
+# Kaggle publishes no limits. AutoThrottle watches the latency, DOWNLOAD_DELAY is the floor of the
+# gap between two requests, a 429 stops everything for as long as it says (state/scheduler.py).
+AUTOTHROTTLE_ENABLED = True  # default False
+AUTOTHROTTLE_START_DELAY = 0.5  # default 5.0
+AUTOTHROTTLE_TARGET_CONCURRENCY = 4.0  # default 1.0
+DOWNLOAD_DELAY = 0.1  # default 0; seconds
+CONCURRENT_REQUESTS = 8  # default 16; what is handed out early cannot be held back by a 429
+CONCURRENT_REQUESTS_PER_DOMAIN = 8  # default 8
+# Scrapy starts this many tasks for each response: 100 cost 1.4 times the CPU of 8 (measured).
+CONCURRENT_ITEMS = 8  # default 100
+DOWNLOAD_TIMEOUT = 60  # default 180; seconds for one whole reply of the API
+
+# -- What carries a request -----------------------------------------------------------------------
+DOWNLOAD_HANDLERS = {
+    "http": "kagglecrawl.transport.handler.KaggleDownloadHandler",
+    "https": "kagglecrawl.transport.handler.KaggleDownloadHandler",
+}
+SCHEDULER = "kagglecrawl.state.scheduler.KaggleScheduler"
+# First in, first out within a priority: rows come out in the list's order.
+SCHEDULER_MEMORY_QUEUE = "scrapy.squeues.FifoMemoryQueue"  # default Lifo
+SCHEDULER_DISK_QUEUE = "scrapy.squeues.PickleFifoDiskQueue"  # default Lifo
+
+DOWNLOADER_MIDDLEWARES = {
+    # Outside of Scrapy's own RetryMiddleware (550), so that an answer of Kaggle's is judged first.
+    "kagglecrawl.middlewares.KaggleReplyMiddleware": 560,
+    # Off, since nothing of ours needs them; each costs time on every request.
+    "scrapy.downloadermiddlewares.redirect.MetaRefreshMiddleware": None,
+    "scrapy.downloadermiddlewares.httpauth.HttpAuthMiddleware": None,
+    "scrapy.downloadermiddlewares.cookies.CookiesMiddleware": None,
+}
+# default no-referrer-when-downgrade; an address of ours is nobody else's business
+REFERRER_POLICY = "no-referrer"
+SPIDER_MIDDLEWARES = {
+    "scrapy.spidermiddlewares.urllength.UrlLengthMiddleware": None,
+}
+ITEM_PIPELINES = {
+    "kagglecrawl.pipelines.usability.UsabilityPipeline": 300,
+    "kagglecrawl.pipelines.markdown.MarkdownPipeline": 400,
+}
+EXTENSIONS = {
+    "kagglecrawl.extensions.progress.Progress": 100,
+    # Last at the close: it reports what the others have counted.
+    "kagglecrawl.extensions.report.Report": 900,
+}
+
+# -- What is shown, and what never is -------------------------------------------------------------
+LOG_LEVEL = "INFO"  # default DEBUG
+LOG_FORMATTER = "kagglecrawl.logformatter.QuietLogFormatter"
+ADDONS = {"kagglecrawl.logformatter.RedactSettings": 0}
+DEFAULT_DROPITEM_LOG_LEVEL = "DEBUG"  # default WARNING; drops are counted, with their reasons
+STATS_DUMP = False  # default True; the report says it in plain words, `-s STATS_DUMP=True` for all
+TELNETCONSOLE_ENABLED = False  # default True; it runs Python in the crawler
+REMOTE_CONTROL_ENABLED = False  # default True; so does this
+
+# -- What is written ------------------------------------------------------------------------------
+FEED_EXPORT_ENCODING = "utf-8"  # default ASCII escapes for JSON
+
+# -- Our own (read and checked by kagglecrawl/config.py) ------------------------------------------
+#: Everything before /v1/… in a call. From the environment: KAGGLE_API_URL, else what kagglesdk
+#: makes of KAGGLE_API_ENVIRONMENT, else https://api.kaggle.com.
+KAGGLE_API_URL = default_api_url(os.environ)
+#: scrapy: Scrapy's downloader. official: the unmodified kaggle package in a child process.
+KAGGLE_TRANSPORT = "scrapy"
+#: Datasets below this usability rating (0 to 1) are skipped; `-a min_usability=` goes before it.
+KAGGLE_MIN_USABILITY = 0.8
+#: Attempts at one request in one run, before it counts as failed. A 429 costs none.
+KAGGLE_MAX_ATTEMPTS = 8
+#: First pause before a new attempt, in seconds; it doubles each time, up to a minute.
+KAGGLE_RETRY_BASE = 0.5
+#: The longest Retry-After that is waited out, in seconds; a longer one ends the run cleanly.
+KAGGLE_MAX_WAIT = 900
+#: Where files land.
+WORKSPACE = "local_workspace"
+#: What `scrapy doctor` found of the API, for the spiders to use; empty: WORKSPACE/doctor.json.
+KAGGLE_FINDINGS = ""

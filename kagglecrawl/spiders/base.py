@@ -1,0 +1,251 @@
+"""What every spider of ours does: walk lists, fetch single resources, keep their accounts.
+
+A spider declares its calls with ``rows`` (a list, each row to a method) and ``fetch`` (one
+resource). Requests carry only JSON-able values and name their methods, so that a scheduler can
+keep them; nothing goes around the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Self
+
+from scrapy import Request, Spider, signals
+from scrapy.crawler import Crawler
+from scrapy.http import TextResponse
+from scrapy.settings import BaseSettings
+from scrapy.utils.defer import deferred_from_coro
+from twisted.python.failure import Failure
+
+from kagglecrawl import findings
+from kagglecrawl.arguments import Arguments, PageRange
+from kagglecrawl.config import KaggleConfig
+from kagglecrawl.items import feed_fields
+from kagglecrawl.kaggle import lenient
+from kagglecrawl.kaggle.auth import is_loopback
+from kagglecrawl.kaggle.errors import KaggleError, SkipResource, StopCrawl
+from kagglecrawl.kaggle.paging import Cursor, End
+from kagglecrawl.kaggle.rpc import TABLE, Rpc
+from kagglecrawl.state.accounts import Accounts
+
+#: Children of a page go before the next page.
+_CHILD_PRIORITY = 10
+
+Output = Iterator[Any]
+
+
+class KaggleSpider(Spider):
+    """Base of the project's spiders."""
+
+    item_class: ClassVar[type]
+    args_class: ClassVar[type[Arguments]] = Arguments
+
+    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name)
+        self.args = self.args_class.parse(kwargs)
+        #: Why the crawl was stopped before its end, in one sentence; empty if it was not.
+        self.stopped_because = ""
+        #: How each list ended: "end", "range", "cap" or "circle".
+        self.list_ends: list[End] = []
+        self._reserve: deque[Request] = deque()
+        self._admitted: set[str] = set()
+
+    @classmethod
+    def update_settings(cls, settings: BaseSettings) -> None:
+        """Name the feed's fields as the seeds do, and give the rows a place if nobody named one."""
+        super().update_settings(settings)
+        settings.set("FEED_EXPORT_FIELDS", feed_fields(cls.item_class), priority="spider")
+        if not settings.getdict("FEEDS"):
+            # absolute, so that no character of the folder is read as a URI's
+            folder = KaggleConfig.from_settings(settings).workspace.absolute() / "output"
+            uri = f"{folder}/%(name)s/%(name)s_%(time)s.jsonl"
+            settings.set("FEEDS", {uri: {"format": "jsonlines"}}, priority="spider")
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
+        """As Scrapy builds it; wrong arguments and settings raise in one sentence."""
+        spider = super().from_crawler(crawler, *args, **kwargs)
+        spider.config = KaggleConfig.from_settings(crawler.settings)
+        spider.accounts = Accounts(crawler, cls.name, spider._replace_lost)
+        spider.found = findings.load(spider.config)
+        crawler.signals.connect(spider._on_idle, signals.spider_idle)
+        return spider
+
+    config: KaggleConfig
+    accounts: Accounts
+    found: findings.Report
+
+    # -- what a spider declares -------------------------------------------------------------------
+
+    def rows(
+        self, call: Rpc, each: str, *, pages: PageRange | None = None, **fields: Any
+    ) -> Request:
+        """A request for a whole list; the method named ``each`` gets every row of it once."""
+        span = pages or PageRange()
+        cursor = Cursor.begin(call.best_page_size, self.found.of(call.name), span.first, span.last)
+        return self._list_request(call, each, cursor, fields)
+
+    def fetch(
+        self,
+        call: Rpc,
+        then: str,
+        key: str,
+        row: Any = None,
+        *,
+        again: bool = False,
+        **fields: Any,
+    ) -> Request:
+        """A request for one resource; the method named ``then`` gets the reply and ``row``.
+
+        ``again`` lets a request through that was made before.
+        """
+        return self._request(
+            call,
+            fields,
+            callback=self.fetched,
+            dont_filter=again,
+            priority=_CHILD_PRIORITY,
+            meta={"key": key},
+            cb_kwargs={"then": then, "key": key, "row": row},
+        )
+
+    # -- accounts ---------------------------------------------------------------------------------
+
+    def skip(self, key: str, reason: str) -> None:
+        """Leave a discovered resource out, with its reason (a word for the stats)."""
+        self.accounts.settle(key, "skipped", reason)
+
+    @property
+    def sample(self) -> int | None:
+        """How many items are wanted, or None for all."""
+        return getattr(self.args, "sample", None)
+
+    # -- callbacks --------------------------------------------------------------------------------
+
+    def listed(
+        self, response: TextResponse, rpc: str, each: str, cursor: dict[str, Any], fields: Any
+    ) -> Output:
+        """One page of a list: its new rows to ``each``, then the page after it."""
+        call, here = TABLE[rpc], Cursor(**cursor)
+        reply = response.json()
+        found = lenient.rows(reply, call.rows)
+        self._count(f"kaggle/lists/{call.method}/rows", len(found))
+        fresh = 0
+        for position, row in enumerate(found, start=here.start):
+            if position < here.first or (here.stop and position >= here.stop):
+                fresh += 1  # outside the pages asked for: not looked at, so taken for new
+                continue
+            outputs = getattr(self, each)(row)
+            if outputs is None:
+                continue
+            fresh += 1
+            yield from self._admit(outputs)
+        after = here.advance(len(found), fresh, lenient.text(reply, "nextPageToken"))
+        if isinstance(after, Cursor):
+            yield from self._admit([self._list_request(call, each, after, fields)])
+        else:
+            self._ended(call, after)
+
+    def fetched(self, response: TextResponse, then: str, key: str, row: Any) -> Output:
+        """One resource's reply, to the method that was named for it."""
+        yield from getattr(self, then)(key, row, response.json())
+
+    def failed(self, failure: Failure) -> None:
+        """Every request's errback: settle the account, or stop."""
+        error = failure.value
+        request: Request = failure.request  # type: ignore[attr-defined]
+        if isinstance(error, StopCrawl):
+            self._stop(error)
+            return
+        slug = error.slug if isinstance(error, KaggleError) else type(error).__name__
+        key = request.meta.get("key")
+        if key is None:
+            self._count("kaggle/lists/failed")
+            self.logger.error(
+                "A page of a list was given up, so what it holds is missing: %s", error
+            )
+        elif isinstance(error, SkipResource):
+            self.logger.info("Skipped %s: %s", key, error)
+            self.accounts.settle(key, "skipped", slug)
+        else:
+            self.logger.warning("Failed %s: %s", key, error)
+            self.accounts.settle(key, "failed", slug)
+
+    def _stop(self, error: StopCrawl) -> None:
+        """Close the spider, once. (Scrapy would log a CloseSpider from an errback as an error.)"""
+        if not self.stopped_because:
+            self.stopped_because = str(error)
+            assert self.crawler.engine is not None
+            deferred_from_coro(self.crawler.engine.close_spider_async(reason=error.reason))
+
+    # -- behind the scenes ------------------------------------------------------------------------
+
+    def _request(self, call: Rpc, fields: dict[str, Any], **kwargs: Any) -> Request:
+        meta = {"family": call.family, **kwargs.pop("meta", {})}
+        if is_loopback(self.config.api_url):
+            meta["proxy"] = None  # whatever HTTP_PROXY says
+        return call.request(
+            self.config.api_url, fields=fields, meta=meta, errback=self.failed, **kwargs
+        )
+
+    def _list_request(self, call: Rpc, each: str, cursor: Cursor, fields: Any) -> Request:
+        return self._request(
+            call,
+            {**fields, **cursor.fields()},
+            callback=self.listed,
+            # A walk ends by itself; the filter would end it unseen where a list goes in circles.
+            # Its first page is filtered, so that a resumed job does not begin again.
+            dont_filter=cursor.mode == "token" or cursor.start > cursor.first,
+            cb_kwargs={
+                "rpc": call.name,
+                "each": each,
+                "cursor": cursor.to_json(),
+                "fields": fields,
+            },
+        )
+
+    def _admit(self, requests: Iterable[Request]) -> Output:
+        """Pass requests on; of a sample, no more than can still be wanted."""
+        for request in requests:
+            if self.sample is not None:
+                if len(self._admitted) >= self.sample:
+                    self._reserve.append(request)
+                    continue
+                if key := request.meta.get("key"):
+                    self._admitted.add(key)
+            yield request
+
+    def _replace_lost(self, key: str) -> None:
+        """If a resource of the sample came to nothing, take the next."""
+        if key not in self._admitted:
+            return
+        self._admitted.remove(key)
+        assert self.crawler.engine is not None
+        waiting, self._reserve = self._reserve, deque()
+        for request in self._admit(waiting):
+            self.crawler.engine.crawl(request)
+
+    def _on_idle(self) -> None:
+        """Close the accounts of what a sample did not need."""
+        reserve, self._reserve = self._reserve, deque()
+        for request in reserve:
+            if key := request.meta.get("key"):
+                self.accounts.settle(key, "skipped", "beyond_sample")
+
+    def _ended(self, call: Rpc, end: End) -> None:
+        self.list_ends.append(end)
+        self._count(f"kaggle/lists/{call.method}/ended/{end}")
+        if end is End.CAP:
+            self.logger.warning(
+                "%s ended at row 10,000: that is Kaggle's cap, not the end of the list. "
+                "Crawl the rest in slices (search, user, tags, file_type, license, min_size …)",
+                call.method,
+            )
+        elif end is End.CIRCLE:
+            self._count("kaggle/lists/failed")
+            self.logger.error("%s gives the same rows again and again: walk ended", call.method)
+
+    def _count(self, stat: str, value: int = 1) -> None:
+        assert self.crawler.stats is not None
+        self.crawler.stats.inc_value(stat, value)

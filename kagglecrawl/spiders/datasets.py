@@ -1,0 +1,233 @@
+"""Datasets: list → usability → metadata → a record in the seed's final format."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from scrapy import Request
+
+from kagglecrawl import arguments
+from kagglecrawl.arguments import ArgumentError, Arguments, PageRange, argument
+from kagglecrawl.items import Dataset, File, files_of
+from kagglecrawl.kaggle import lenient, rpc
+from kagglecrawl.kaggle.refs import DatasetRef
+from kagglecrawl.pipelines.usability import BELOW, usable
+from kagglecrawl.spiders.base import KaggleSpider, Output
+
+# Words for kagglesdk 0.1.37's enums (datasets/types/dataset_enums.py).
+_SORT_BY = {
+    word: f"DATASET_SORT_BY_{word.upper()}"
+    for word in (
+        "hottest",
+        "votes",
+        "updated",
+        "active",
+        "published",
+        "relevance",
+        "usability",
+        "download_count",
+        "notebook_count",
+    )
+}
+_FILE_TYPE = {
+    word: f"DATASET_FILE_TYPE_GROUP_{word.upper()}"
+    for word in ("all", "csv", "sqlite", "json", "big_query", "parquet")
+}
+_LICENSE = {
+    word: f"DATASET_LICENSE_GROUP_{word.upper()}" for word in ("all", "cc", "gpl", "odb", "other")
+}
+_GROUP_USER = "DATASET_SELECTION_GROUP_USER"
+
+
+def _choice(words: dict[str, str], help_text: str) -> Any:
+    return argument(None, arguments.one_of(words), "word", help_text, ", ".join(words))
+
+
+@dataclass(frozen=True)
+class DatasetsArguments(Arguments):
+    """Arguments of ``scrapy crawl datasets``."""
+
+    pages: PageRange | None = argument(
+        None,
+        arguments.pages,
+        "page or range",
+        "Which pages of the list, 20 rows each: 5, 3-7, or 3- for all from page 3. "
+        "A page is the same rows whatever page size Kaggle grants.",
+    )
+    sample: int | None = argument(
+        None, arguments.count, "number", "Exactly so many items, the first that can be had."
+    )
+    min_usability: float | None = argument(
+        None,
+        arguments.rating,
+        "0 to 1",
+        "Skip datasets rated below this; default: the setting KAGGLE_MIN_USABILITY (0.8).",
+    )
+    search: str | None = argument(None, arguments.line, "text", "Kaggle's search words.")
+    user: str | None = argument(
+        None, arguments.line, "name", "Only this user's or organisation's datasets."
+    )
+    tags: tuple[str, ...] | None = argument(
+        None, arguments.listed(arguments.line), "list", "Only datasets with these tag ids."
+    )
+    sort_by: str | None = _choice(_SORT_BY, "The list's order; default: Kaggle's own, hottest.")
+    file_type: str | None = _choice(_FILE_TYPE, "Only datasets with files of this type.")
+    license: str | None = _choice(_LICENSE, "Only datasets under this group of licences.")
+    min_size: int | None = argument(
+        None, arguments.size, "bytes", "Only datasets of at least this size: 500000, 20MB, 1.5GB."
+    )
+    max_size: int | None = argument(
+        None, arguments.size, "bytes", "Only datasets of at most this size."
+    )
+    refs: tuple[DatasetRef, ...] | None = argument(
+        None,
+        arguments.listed(DatasetRef.parse),
+        "list or file",
+        "Exactly these datasets, and no list: owner/slug,owner/slug, or a file with one to a line.",
+    )
+
+    def check(self) -> None:
+        """Refuse what cannot go together."""
+        listing = set(self.given()) - {"refs", "sample", "min_usability"}
+        if self.refs and listing:
+            raise ArgumentError(
+                f"argument refs asks for exactly these datasets, so {min(listing)} "
+                "cannot go with it: leave one of the two out"
+            )
+        if self.min_size and self.max_size and self.min_size > self.max_size:
+            raise ArgumentError("argument min_size is larger than max_size: nothing could match")
+
+
+class DatasetsSpider(KaggleSpider):
+    """``scrapy crawl datasets``: one request per list page, one per stored dataset."""
+
+    name = "datasets"
+    item_class = Dataset
+    args_class = DatasetsArguments
+    args: DatasetsArguments
+
+    async def start(self) -> AsyncIterator[Any]:
+        """The list, or GetDataset for each of ``refs``: its reply is what a list row is."""
+        if not self.args.refs:
+            for request in self._admit([self._list()]):
+                yield request
+            return
+        for ref in self.args.refs:
+            if self.accounts.discover(str(ref)):
+                request = self.fetch(rpc.GET_DATASET, "described", str(ref), **_of(ref))
+                for admitted in self._admit([request]):
+                    yield admitted
+
+    def _list(self) -> Request:
+        args = self.args
+        return self.rows(
+            rpc.LIST_DATASETS,
+            each="dataset",
+            pages=args.pages,
+            search=args.search,
+            user=args.user,
+            group=_GROUP_USER if args.user else None,  # as the CLI does for --user
+            tag_ids=",".join(args.tags) if args.tags else None,
+            sort_by=args.sort_by,
+            file_type=args.file_type,
+            license=args.license,
+            min_size=args.min_size,
+            max_size=args.max_size,
+        )
+
+    def dataset(self, row: dict[str, Any]) -> list[Request] | None:
+        """A row of the list: ask for its metadata if it is worth it. None: it was seen before."""
+        text = lenient.text(row, "ref") or lenient.text(row, "url")
+        try:
+            ref = DatasetRef.parse(text)
+        except ValueError:
+            return self._unreadable(text)
+        if not self.accounts.discover(str(ref)):
+            return None
+        return self._worthwhile(ref, row)
+
+    def described(self, key: str, _: Any, reply: dict[str, Any]) -> Output:
+        """GetDataset's reply, for one of ``refs``."""
+        yield from self._worthwhile(DatasetRef.parse(key), reply)
+
+    def metadata(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
+        """GetDatasetMetadata's reply: a record, if it names the files."""
+        info: dict[str, Any] = reply["info"]
+        files = files_of(lenient.rows(info, "data"))
+        if self._needs_file_list(files, lenient.integer(row, "totalBytes")):
+            so_far: dict[str, Any] = {"row": row, "info": info, "files": []}
+            yield self._files_request(DatasetRef.parse(key), so_far)
+        else:
+            yield Dataset.from_api(key, row, info, files)
+
+    def files(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
+        """A page of ListDatasetFiles: more of it, or the record."""
+        page = lenient.rows(reply, rpc.LIST_DATASET_FILES.rows)
+        known = {lenient.text(row, "name") for row in so_far["files"]}
+        fresh = [row for row in page if lenient.text(row, "name") not in known]
+        rows = [*so_far["files"], *fresh]
+        token = lenient.text(reply, "nextPageToken")
+        if token and fresh:
+            yield self._files_request(
+                DatasetRef.parse(key), {**so_far, "files": rows, "token": token}
+            )
+        else:
+            yield Dataset.from_api(key, so_far["row"], so_far["info"], files_of(rows))
+
+    # -- decisions --------------------------------------------------------------------------------
+
+    @property
+    def min_usability(self) -> float:
+        """The argument, else the setting."""
+        chosen = self.args.min_usability
+        return self.config.min_usability if chosen is None else chosen
+
+    def _worthwhile(self, ref: DatasetRef, row: dict[str, Any]) -> list[Request]:
+        if usable(lenient.rating(row, "usabilityRating"), self.min_usability) is False:
+            self.skip(str(ref), BELOW)
+            return []
+        kept = {name: row[name] for name in row if name.removesuffix("Nullable") in _KEPT}
+        return [self.fetch(rpc.GET_DATASET_METADATA, "metadata", str(ref), kept, **_of(ref))]
+
+    def _unreadable(self, text: str) -> list[Request] | None:
+        key = f"unreadable:{text[:200]}"
+        if not self.accounts.discover(key):
+            return None
+        self.logger.warning("A row of the list has no readable ref: %.200r", text)
+        self.accounts.settle(key, "failed", "unreadable_ref")
+        return []
+
+    def _needs_file_list(self, files: list[File], size: int) -> bool:
+        """Does the metadata name fewer files than there are, as far as one can tell?"""
+        limit = self.found.metadata_files
+        return (not files and size > 0) or (limit is not None and len(files) >= limit > 0)
+
+    def _files_request(self, ref: DatasetRef, so_far: dict[str, Any]) -> Request:
+        return self.fetch(
+            rpc.LIST_DATASET_FILES,
+            "files",
+            str(ref),
+            so_far,
+            again=True,
+            page_size=rpc.LIST_DATASET_FILES.best_page_size,
+            page_token=so_far.get("token"),
+            **_of(ref),
+        )
+
+
+#: What a list row is kept for; the rest need not wait in a queue.
+_KEPT = (
+    "title",
+    "lastUpdated",
+    "totalBytes",
+    "usabilityRating",
+    "licenseName",
+    "tags",
+    "currentVersionNumber",
+)
+
+
+def _of(ref: DatasetRef) -> dict[str, Any]:
+    return {"owner_slug": ref.owner, "dataset_slug": ref.slug}

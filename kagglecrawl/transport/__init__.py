@@ -1,0 +1,1 @@
+"""What carries a request: Scrapy's downloader, or the official client in a child process."""
