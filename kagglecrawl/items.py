@@ -90,13 +90,13 @@ class Dataset:
             ref=ref,
             title=lenient.text(row, "title") or lenient.text(metadata, "title"),
             last_updated=lenient.timestamp(row, "lastUpdated"),
-            dataset_size=lenient.integer(row, "totalBytes"),
+            dataset_size=max(0, lenient.integer(row, "totalBytes")),
             usability_rating=rating,
             file_explorer=files,
             licenses=_licenses(row, metadata),
             tags=_tags(row, metadata),
             content=lenient.text(metadata, "description"),
-            version=lenient.integer(row, "currentVersionNumber") or None,
+            version=max(0, lenient.integer(row, "currentVersionNumber")) or None,
         )
 
 

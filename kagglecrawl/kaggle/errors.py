@@ -186,7 +186,7 @@ def judge(
     code = code or status
     where = f"{rpc.method} answered {code}" + (f": {message}" if message else "")
     if 300 <= status < 400:
-        host = urlsplit(location).hostname or "elsewhere"
+        host = _host(location)
         raise Misconfigured(f"{where}, a redirect to {host}: check KAGGLE_API_URL")
     if code == 429:
         raise Throttled(where, wait)
@@ -234,14 +234,15 @@ def _aware(moment: datetime) -> datetime:
 
 def _refused_inside(rpc: Rpc, said: str, wait: float | None) -> NoReturn:
     text = f"{rpc.method} answered: {_one_line(said)}"
-    if _BUSY.search(said):
-        raise Throttled(text, wait)
-    if _FAILING.search(said):
-        raise ServerFailed(text, wait)
+    # in this order, since a text may quote a slug such as fortune-500
     if _ABSENT.search(said):
         raise NotFound(text)
     if _DENIED.search(said):
         raise Forbidden(text)
+    if _BUSY.search(said):
+        raise Throttled(text, wait)
+    if _FAILING.search(said):
+        raise ServerFailed(text, wait)
     raise Refused(text)
 
 
@@ -270,3 +271,10 @@ def _what(reply: Any, body: bytes) -> str:
     if head == b"<":
         return "a web page in place of JSON"
     return "a damaged text in place of JSON"
+
+
+def _host(location: str) -> str:
+    try:
+        return urlsplit(location).hostname or "elsewhere"
+    except ValueError:
+        return "elsewhere"
