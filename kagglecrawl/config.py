@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scrapy.settings import BaseSettings
 from w3lib.url import safe_url_string
 
-from kagglecrawl.kaggle.auth import is_private_channel
+from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -55,15 +55,18 @@ class KaggleConfig:
     def from_settings(cls, settings: BaseSettings) -> Self:
         """Read and check; raises ``SettingError`` with one sentence."""
         workspace = Path(settings.get("WORKSPACE") or "local_workspace")
+        api_url = _api_url(settings.get("KAGGLE_API_URL"))
+        # a doctor that looks at the replica must not forget what it found of the real Kaggle
+        doctor = "doctor-loopback.json" if is_loopback(api_url) else "doctor.json"
         return cls(
-            api_url=_api_url(settings.get("KAGGLE_API_URL")),
+            api_url=api_url,
             transport=_transport(settings.get("KAGGLE_TRANSPORT")),
             max_attempts=int(_number(settings, "KAGGLE_MAX_ATTEMPTS", 1, 1000, whole=True)),
             max_wait=_number(settings, "KAGGLE_MAX_WAIT", 0, 30 * 86400),
             retry_base=_number(settings, "KAGGLE_RETRY_BASE", 0, 3600),
             min_usability=_number(settings, "KAGGLE_MIN_USABILITY", 0, 1),
             workspace=workspace,
-            findings=Path(settings.get("KAGGLE_FINDINGS") or workspace / "doctor.json"),
+            findings=Path(settings.get("KAGGLE_FINDINGS") or workspace / doctor),
         )
 
 

@@ -32,6 +32,8 @@ CONCURRENT_REQUESTS = 8  # default 16; what is handed out early cannot be held b
 CONCURRENT_REQUESTS_PER_DOMAIN = 8  # default 8
 # Scrapy starts this many tasks for each response: 100 cost 1.4 times the CPU of 8 (measured).
 CONCURRENT_ITEMS = 8  # default 100
+# Scrapy parses the source of a callback again at one request in five, to give this warning.
+WARN_ON_GENERATOR_RETURN_VALUE = False  # default True
 DOWNLOAD_TIMEOUT = 60  # default 180; seconds for one whole reply of the API
 
 # -- What carries a request -----------------------------------------------------------------------
@@ -48,6 +50,7 @@ DOWNLOADER_MIDDLEWARES = {
     # Outside of Scrapy's own RetryMiddleware (550), so that an answer of Kaggle's is judged first.
     "kagglecrawl.middlewares.KaggleReplyMiddleware": 560,
     # Off, since nothing of ours needs them; each costs time on every request.
+    "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,
     "scrapy.downloadermiddlewares.redirect.MetaRefreshMiddleware": None,
     "scrapy.downloadermiddlewares.httpauth.HttpAuthMiddleware": None,
     "scrapy.downloadermiddlewares.cookies.CookiesMiddleware": None,
@@ -55,6 +58,9 @@ DOWNLOADER_MIDDLEWARES = {
 # default no-referrer-when-downgrade; an address of ours is nobody else's business
 REFERRER_POLICY = "no-referrer"
 SPIDER_MIDDLEWARES = {
+    # Off as well: pages of a list follow one another, which is no depth.
+    "scrapy.spidermiddlewares.depth.DepthMiddleware": None,
+    "scrapy.spidermiddlewares.metacopy.MetaCopyDetectionMiddleware": None,
     "scrapy.spidermiddlewares.urllength.UrlLengthMiddleware": None,
 }
 ITEM_PIPELINES = {
@@ -95,5 +101,6 @@ KAGGLE_RETRY_BASE = 0.5
 KAGGLE_MAX_WAIT = 900
 #: Where files land.
 WORKSPACE = "local_workspace"
-#: What `scrapy doctor` found of the API, for the spiders to use; empty: WORKSPACE/doctor.json.
+#: What `scrapy doctor` found of the API, for the spiders to use; empty:
+#: WORKSPACE/doctor.json, for a server on this machine WORKSPACE/doctor-loopback.json.
 KAGGLE_FINDINGS = ""
