@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from itemadapter import ItemAdapter
 
@@ -30,23 +30,37 @@ def _field(export: str, description: str, **schema: Any) -> Any:
     )
 
 
-@dataclasses.dataclass
-class File:
-    """One file of a resource."""
+class File(TypedDict):
+    """One file of a resource: its path below the root, its size in bytes.
 
-    name: str = dataclasses.field(
-        metadata={"json_schema_extra": {"description": "Path below the dataset's root."}}
-    )
-    size: int = dataclasses.field(
-        metadata={"json_schema_extra": {"description": "Size in bytes.", "minimum": 0}}
-    )
+    A dict, not a dataclass: an exporter takes four times as long for a record of nested ones.
+    """
+
+    name: str
+    size: int
 
 
-@dataclasses.dataclass
-class License:
+class License(TypedDict):
     """A licence by Kaggle's name for it, such as ``CC0-1.0``."""
 
     name: str
+
+
+def _objects(**properties: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of such a dict, all of whose fields are there."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": list(properties),
+    }
+
+
+_FILE = _objects(
+    name={"type": "string", "description": "Path below the dataset's root."},
+    size={"type": "integer", "minimum": 0, "description": "Size in bytes."},
+)
+_LICENSE = _objects(name={"type": "string"})
 
 
 @dataclasses.dataclass
@@ -64,8 +78,8 @@ class Dataset:
     usability_rating: float | None = _field(
         "usabilityRating", "Kaggle's usability rating.", minimum=0, maximum=1
     )
-    file_explorer: list[File] = _field("File Explorer", "Every file's name and size.")
-    licenses: list[License] = _field("Licenses", "Licences, by Kaggle's names.")
+    file_explorer: list[File] = _field("File Explorer", "Every file's name and size.", items=_FILE)
+    licenses: list[License] = _field("Licenses", "Licences, by Kaggle's names.", items=_LICENSE)
     tags: list[str] = _field("Tags", "Tags (Kaggle's keywords).")
     content: str = _field("Content", "Description, as Markdown.", markdown=True)
     version: int | None = _field("Version", "Number of the current version.", minimum=1)
@@ -103,12 +117,12 @@ class Dataset:
 def files_of(rows: list[dict[str, Any]]) -> list[File]:
     """Files from the ``data`` of GetDatasetMetadata or the rows of ListDatasetFiles."""
     named = ((lenient.text(row, "name"), lenient.integer(row, "totalBytes")) for row in rows)
-    return [File(name, max(0, size)) for name, size in named if name]
+    return [File(name=name, size=max(0, size)) for name, size in named if name]
 
 
 def _licenses(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[License]:
     names = [lenient.text(each, "name") for each in lenient.rows(metadata, "licenses")]
-    return [License(name) for name in names or [lenient.text(row, "licenseName")] if name]
+    return [License(name=name) for name in names or [lenient.text(row, "licenseName")] if name]
 
 
 def _tags(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:

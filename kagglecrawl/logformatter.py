@@ -31,7 +31,7 @@ def clean_setting(name: str, value: Any) -> Any:
         return clean(value)
     if isinstance(value, dict):
         return {clean(str(key)): clean_setting(str(key), each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return [clean_setting("", each) for each in value]
     return value
 
@@ -39,8 +39,12 @@ def clean_setting(name: str, value: Any) -> Any:
 class QuietLogFormatter(LogFormatter):
     """Scrapy's messages with URLs cleaned and items named by their key."""
 
-    def crawled(self, request: Request, response: Response, spider: Spider) -> LogFormatterResult:
-        """One line at DEBUG."""
+    def crawled(  # type: ignore[override]  # Scrapy takes None for "no line"
+        self, request: Request, response: Response, spider: Spider
+    ) -> LogFormatterResult | None:
+        """One line at DEBUG; not even made unless it would be shown."""
+        if not logging.getLogger("scrapy.core.engine").isEnabledFor(logging.DEBUG):
+            return None
         return _cleaned(super().crawled(request, response, spider), request=f"{request}")
 
     def scraped(

@@ -87,14 +87,14 @@ class KaggleReplyMiddleware:
         self._stats.inc_value(f"kaggle/replies/{response.status}")
         if not isinstance(response, TextResponse):
             response = response.replace(cls=TextResponse, encoding="utf-8")
-        retry_after = (response.headers.get("Retry-After") or b"").decode("latin-1")
+        after = (response.headers.get("Retry-After") or b"").decode("latin-1")
         try:
             judge(
                 rpc.TABLE[name],
                 response.status,
                 _decoded(response),
                 response.body,
-                wait=parse_retry_after(retry_after, _server_time(response)),
+                wait=parse_retry_after(after, _server_time(response)) if after else None,
                 location=(response.headers.get("Location") or b"").decode("latin-1"),
                 known=self._known,
                 proven=name in self._proven,

@@ -258,7 +258,7 @@ def _error_in(payload: dict[str, Any]) -> tuple[int, str]:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(clean(text).split())
+    line = " ".join(clean(text[: 10 * _MESSAGE_LENGTH]).split())
     return line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 1] + "…"
 
 

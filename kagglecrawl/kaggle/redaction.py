@@ -7,8 +7,8 @@ import re
 # Everything up to the last "@" may be a password (one of AWS's may hold "/"); everything after "?"
 # or "#" may be a signature or a token, up to white space. "\/" is how some JSON writes "/".
 _URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2})"
-    r"(?P<user>[^\s<>]*@)?"
+    r"(?P<scheme>(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]+:(?:\\?/){2})"
+    r"(?P<user>[^\s<>?#]*@)?"
     r"(?P<rest>[^\s<>?#]*)"
     r"(?P<tail>[?#][^\s<>]*)?"
 )

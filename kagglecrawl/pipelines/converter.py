@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from textwrap import indent
+from typing import Any
 
 from bs4 import BeautifulSoup
 from bs4.element import PageElement, Tag
@@ -20,9 +21,24 @@ _SCHEME = re.compile(r"https?://|mailto:")
 _EXPONENT = re.compile(r"[-+−]?(?:\d+(?:\.\d+)?|[a-zA-Z])")
 
 
+class _Tag(Tag):
+    def find_parent(self, name: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """markdownify asks every tag for a <pre> above it; bs4 builds a filter each time."""
+        if type(name) is not str or args or kwargs:
+            return super().find_parent(name, *args, **kwargs)
+        parent = self.parent
+        while parent is not None and parent.name != name:
+            parent = parent.parent
+        return parent
+
+
 def convert_all(fragments: list[str]) -> list[str]:
     """Convert well-formed fragments of HTML, parsed in one go (a parser each costs more)."""
-    soup = BeautifulSoup("".join(f"<region>{each}</region>" for each in fragments), "html.parser")
+    soup = BeautifulSoup(
+        "".join(f"<region>{each}</region>" for each in fragments),
+        "html.parser",
+        element_classes={Tag: _Tag},
+    )
     for table in soup.find_all("table"):
         if table.find("table"):  # Markdown has no table in a table: the outer one is layout
             cells = table.find_all(["tr", "td", "th"])
@@ -61,14 +77,14 @@ def _emphasis(mark: str, names: frozenset[str]) -> Callable[..., str]:
         # Nested in its like it says nothing; a list or a table in it cannot be marked.
         if "_noformat" in parent_tags or names & parent_tags:
             return text
-        if el.find(_UNMARKED):
+        if any(isinstance(each, Tag) and each.name in _UNMARKED for each in el.descendants):
             return text
         return "".join(_outside(mark, each) for each in _PARAGRAPHS.split(text))
 
     return convert
 
 
-_UNMARKED = sorted(BLOCKS - {"p"})
+_UNMARKED = BLOCKS - {"p"}
 _BOLD, _ITALIC = frozenset({"b", "strong"}), frozenset({"i", "em"})
 _STRUCK = frozenset({"s", "del", "strike"})
 

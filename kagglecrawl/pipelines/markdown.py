@@ -57,9 +57,9 @@ class MarkdownPipeline:
     def process_item(self, item: Any) -> Any:
         """Convert the declared fields of `item` in place; None and "" are left alone."""
         adapter = ItemAdapter(item)
-        for name in adapter.field_names():
+        for name in _markdown_fields(type(item)):
             text = adapter.get(name)
-            if not text or not adapter.get_field_meta(name).get("markdown"):
+            if not text:
                 continue
             converted = to_markdown(text)
             if converted == text:
@@ -68,6 +68,17 @@ class MarkdownPipeline:
                 adapter[name] = converted
                 self._stats.inc_value("kaggle/markdown/converted")
         return item
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
+def _markdown_fields(item_class: type) -> tuple[str, ...]:
+    if item_class not in _FIELDS:
+        names = ItemAdapter.get_field_names_from_class(item_class) or []
+        metas = {name: ItemAdapter.get_field_meta_from_class(item_class, name) for name in names}
+        _FIELDS[item_class] = tuple(name for name, meta in metas.items() if meta.get("markdown"))
+    return _FIELDS[item_class]
 
 
 # --- putting regions back -------------------------------------------------------------------

@@ -140,13 +140,15 @@ class Block:
 
 
 def write(*key: object) -> Prose:
-    """Write the description that belongs to the key: 8 % empty, 30 % HTML, the rest Markdown."""
+    """Write the description that belongs to the key: 8 % empty, 10 % HTML, the rest Markdown.
+
+    Real descriptions are Markdown by far; none of 19 real ones that were looked at is HTML."""
     dice = Dice("prose", *key)
     form = dice.unit()
     if form < 0.08:
         return Prose("", "")
     blocks = list(_blocks(dice, long=dice.chance(0.04)))
-    if form < 0.38:
+    if form < 0.18:
         between = dice.pick(("\n", "", "\n\n"))
         return Prose(
             between.join(block.html() for block in blocks),

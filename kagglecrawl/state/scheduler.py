@@ -70,11 +70,8 @@ class KaggleScheduler(Scheduler):
             self._wake_for(self._waiting[0][0], now)
         return None
 
-    def has_pending_requests(self) -> bool:
-        """True while anything is queued or waits for its time."""
-        return bool(self._waiting) or super().has_pending_requests()
-
     def __len__(self) -> int:
+        """How many are queued or wait for their time; the engine goes on while there are any."""
         return super().__len__() + len(self._waiting)
 
     def close(self, reason: str) -> Deferred[None] | None:
