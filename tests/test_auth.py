@@ -215,7 +215,7 @@ def test_a_folder_that_may_not_be_read_is_said(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_file", refuse)
-    with pytest.raises(CredentialsError, match="Permission denied"):
+    with pytest.raises(CredentialsError, match="check who may read it"):
         find_credentials(home(tmp_path))
 
 

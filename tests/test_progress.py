@@ -1,0 +1,195 @@
+"""The line on the terminal: what it says, and that it gives way to the log."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from scrapy.crawler import Crawler
+from scrapy.exceptions import NotConfigured
+from scrapy.utils.test import get_crawler
+
+from kagglecrawl import settings as project
+from kagglecrawl.extensions import progress as module
+from kagglecrawl.extensions.progress import Progress
+from kagglecrawl.spiders.datasets import DatasetsSpider
+from kagglecrawl.state.scheduler import KaggleScheduler
+
+
+@pytest.fixture
+def crawler(tmp_path: Any) -> Crawler:
+    """A crawler of datasets that has not begun."""
+    chosen = {name: value for name, value in vars(project).items() if name.isupper()}
+    places = {"KAGGLE_API_URL": "https://api.kaggle.com", "WORKSPACE": str(tmp_path), "ADDONS": {}}
+    made = get_crawler(DatasetsSpider, settings_dict={**chosen, **places})
+    made.engine = cast(Any, SimpleNamespace(scheduler=None))
+    return made
+
+
+def spider(crawler: Crawler, **arguments: str) -> DatasetsSpider:
+    return DatasetsSpider.from_crawler(crawler, **arguments)
+
+
+def count(
+    spider: DatasetsSpider, stored: int = 0, skipped: int = 0, failed: int = 0, pending: int = 0
+) -> None:
+    """Open and close that many accounts."""
+    verdicts = ["stored"] * stored + ["skipped"] * skipped + ["failed"] * failed
+    for number in range(len(verdicts) + pending):
+        spider.accounts.discover(f"{number}")
+    for number, verdict in enumerate(verdicts):
+        spider.accounts.settle(f"{number}", cast(Any, verdict), "reason")
+
+
+def line(
+    crawler: Crawler, elapsed: float, sample: int = 0, requests: int = 0, **counts: int
+) -> str:
+    """The line of a crawl with these counts."""
+    crawling = spider(crawler, **({"sample": f"{sample}"} if sample else {}))
+    count(crawling, **counts)
+    assert crawler.stats is not None
+    crawler.stats.set_value("kaggle/requests", requests)
+    return Progress(crawler, io.StringIO()).line(crawling, elapsed)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "counts", "shown"),
+    [
+        (0.0, {}, "0 datasets  0 requests  0 pending"),
+        (0.5, {"stored": 3, "pending": 2}, "3 datasets  0 requests  2 pending"),
+        (
+            60.0,
+            {"stored": 30, "requests": 33},
+            "30 datasets  30/min  33 requests  0 pending",
+        ),
+        (
+            10.0,
+            {"stored": 8, "skipped": 2, "pending": 5},
+            "8 datasets  48/min  0 requests  5 pending  2 skipped  ETA 5 s for what is listed",
+        ),
+        (
+            10.0,
+            {"failed": 1, "pending": 100},
+            "0 datasets  0/min  0 requests  100 pending  1 failed  "
+            "ETA 16 min 40 s for what is listed",
+        ),
+        (10.0, {"pending": 5}, "0 datasets  0/min  0 requests  5 pending"),
+    ],
+)
+def test_the_line(crawler: Crawler, elapsed: float, counts: dict[str, int], shown: str) -> None:
+    assert line(crawler, elapsed, **counts) == shown
+
+
+def test_a_sample_is_the_whole_of_what_is_left(crawler: Crawler) -> None:
+    """What is pending beyond it does not count."""
+    text = line(crawler, 10.0, sample=25, stored=5, skipped=10, pending=100)
+    assert text.endswith("100 pending  10 skipped  ETA 40 s")
+
+
+def test_a_sample_that_is_had_has_no_eta(crawler: Crawler) -> None:
+    assert "ETA" not in line(crawler, 10.0, sample=5, stored=5, pending=3)
+
+
+def test_a_hold_is_told(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = KaggleScheduler.from_crawler(crawler)
+    crawler.engine = cast(Any, SimpleNamespace(scheduler=scheduler))
+    monkeypatch.setattr(KaggleScheduler, "held_for", lambda _: 90.4)
+    assert line(crawler, 0.0).endswith("0 pending  Kaggle asks to wait 1 min 30 s")
+    monkeypatch.setattr(KaggleScheduler, "held_for", lambda _: 0.4)
+    assert line(crawler, 0.0).endswith("0 pending")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min 00 s"),
+        (61, "1 min 01 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 00 min"),
+        (7384, "2 h 03 min"),
+        (100 * 3600, "100 h 00 min"),
+    ],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert module._duration(seconds) == shown
+
+
+def test_only_a_terminal_has_one(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    with pytest.raises(NotConfigured):
+        Progress.from_crawler(crawler)
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert isinstance(Progress.from_crawler(crawler), Progress)
+
+
+class Ticking:
+    """A looping call whose turns the test takes."""
+
+    running = False
+
+    def __init__(self, function: Callable[..., None], *args: object) -> None:
+        self.function, self.args = function, args
+
+    def turn(self) -> None:
+        self.function(*self.args)
+
+    def start(self, interval: float, now: bool) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+
+def test_it_is_drawn_wiped_for_the_log_and_gone_at_the_end(
+    crawler: Crawler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticking: list[Ticking] = []
+
+    def create(function: Callable[..., None], *args: object) -> Ticking:
+        ticking.append(Ticking(function, *args))
+        return ticking[0]
+
+    monkeypatch.setattr(module, "create_looping_call", create)
+    monkeypatch.setattr(module, "AsyncioLoopingCall", Ticking)
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    shown = Progress(crawler, stream)
+    try:
+        shown._opened(spider(crawler))
+        begun = ticking[0].running
+        ticking[0].turn()
+        assert stream.getvalue() == "\r\x1b[K0 datasets  0 reque", "cut: never a second line"
+        root.warning("A record")
+        root.warning("Another")
+        drawn = "\r\x1b[K0 datasets  0 reque\r\x1b[KA record\nAnother\n"
+        assert stream.getvalue() == drawn, "wiped once, before the record is written"
+        ticking[0].turn()
+        shown._closed()
+        assert stream.getvalue().endswith("reque\r\x1b[K")
+        assert (begun, ticking[0].running) == (True, False)
+        assert not handler.filters
+    finally:
+        root.removeHandler(handler)
+
+
+def test_another_kind_of_spider_has_none(crawler: Crawler) -> None:
+    stream = io.StringIO()
+    shown = Progress(crawler, stream)
+    shown._opened(object())
+    shown._closed()
+    assert stream.getvalue() == ""
