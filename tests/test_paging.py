@@ -325,3 +325,19 @@ def test_what_is_asked_for() -> None:
     token = Cursor.begin(200, Findings()).advance(200, 200, "t")
     assert isinstance(token, Cursor)
     assert token.fields() == {"page_size": 200, "page_token": "t"}
+
+
+def test_a_page_that_cannot_be_had_is_passed_over_by_number_only() -> None:
+    by_number = Cursor("page", PAGE_ROWS, start=60, page=4)
+    after = by_number.skip()
+    assert after is not None
+    assert (after.page, after.start, after.lost) == (5, 80, 1)
+    found = after.advance(PAGE_ROWS, PAGE_ROWS, "")
+    assert isinstance(found, Cursor)
+    assert (found.page, found.lost) == (6, 0)
+    twice = after.skip()
+    assert twice is not None
+    assert twice.skip() is None, "three in a row are the end"
+    assert Cursor("token", 200, token="x").skip() is None
+    assert Cursor("probe", 200).skip() is None
+    assert Cursor("page", PAGE_ROWS, start=60, page=4, stop=80).skip() is None

@@ -112,7 +112,8 @@ class Report:
         if reason != "finished" and spider.settings.get("JOBDIR"):
             remarks.append("Run the same command again to go on.")
         if failed := self._stats.get_value("kaggle/lists/failed", 0):
-            remarks.append(f"{failed} pages of lists were given up: what they hold is missing.")
+            were = "page of lists was" if failed == 1 else "pages of lists were"
+            remarks.append(f"{failed} {were} given up: what is on them is missing.")
         if End.CAP in spider.list_ends:
             remarks.append(
                 "The list ended at row 10,000: Kaggle's cap, not its end. Crawl the rest in slices."

@@ -21,6 +21,8 @@ from typing import Any, Self
 PAGE_ROWS = 20
 #: The list row at which Kaggle's page mode stops answering.
 CAP_ROWS = 10_000
+#: Pages in a row that could not be had after which the rest of a list is given up.
+LOST_PAGES = 3
 #: Pages in a row with nothing new on them after which a list is taken to go round in circles.
 STALE_PAGES = 5
 
@@ -53,7 +55,7 @@ class Cursor:
 
     ``start`` counts list rows from 0; rows from ``first`` on are wanted, up to ``stop`` (0: to
     the end). ``rows`` is the page size to ask for, ``stale`` how many pages in a row held nothing
-    new.
+    new, ``lost`` how many in a row could not be had.
     """
 
     mode: str
@@ -66,6 +68,7 @@ class Cursor:
     stale: int = 0
     expect_tokens: bool = False
     page_rows: int = 0
+    lost: int = 0
 
     @classmethod
     def begin(cls, best: int, found: Findings, first_page: int = 1, last_page: int = 0) -> Self:
@@ -93,6 +96,13 @@ class Cursor:
             expect_tokens=bool(found.tokens),
             page_rows=found.page_rows or 0,
         )
+
+    def skip(self) -> Cursor | None:
+        """What comes after a page that could not be had; None where only that page could tell."""
+        if self.mode != "page" or self.lost + 1 >= LOST_PAGES:
+            return None
+        following = self._numbered(self.rows, self.start + self.rows, self.stale)
+        return replace(following, lost=self.lost + 1) if isinstance(following, Cursor) else None
 
     def fields(self) -> dict[str, Any]:
         """kagglesdk's field names and values for the next request."""
@@ -146,7 +156,9 @@ class Cursor:
         start = (page - 1) * span
         if self._past(start):
             return End.RANGE
-        return replace(self, mode="page", rows=span, page=page, start=start, stale=stale, token="")
+        return replace(
+            self, mode="page", rows=span, page=page, start=start, stale=stale, token="", lost=0
+        )
 
     def _past(self, row: int) -> bool:
         return bool(self.stop) and row >= self.stop

@@ -151,8 +151,8 @@ class KaggleSpider(Spider):
         """One resource's reply, to the method that was named for it."""
         yield from getattr(self, then)(key, row, response.json())
 
-    def failed(self, failure: Failure) -> None:
-        """Every request's errback: settle the account, or stop."""
+    def failed(self, failure: Failure) -> Output:
+        """Every request's errback: settle the account and go on, or stop."""
         error = failure.value
         request: Request = failure.request  # type: ignore[attr-defined]
         if isinstance(error, StopCrawl):
@@ -165,12 +165,20 @@ class KaggleSpider(Spider):
             self.logger.error(
                 "A page of a list was given up, so what it holds is missing: %s", error
             )
+            yield from self._page_after(request.cb_kwargs)
         elif isinstance(error, SkipResource):
             self.logger.info("Skipped %s: %s", key, error)
             self.accounts.settle(key, "skipped", slug)
         else:
             self.logger.warning("Failed %s: %s", key, error)
             self.accounts.settle(key, "failed", slug)
+
+    def _page_after(self, lost: dict[str, Any]) -> Output:
+        """The page after one that could not be had, where it can be asked for by number."""
+        after = Cursor(**lost["cursor"]).skip()
+        if after is not None:
+            call = TABLE[lost["rpc"]]
+            yield from self._admit([self._list_request(call, lost["each"], after, lost["fields"])])
 
     def _stop(self, error: StopCrawl) -> None:
         """Close the spider, once. (Scrapy would log a CloseSpider from an errback as an error.)"""
