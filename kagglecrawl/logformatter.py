@@ -111,12 +111,26 @@ class _OverriddenSettings(logging.Filter):
         return True
 
 
+class _Addresses(logging.Filter):
+    """Cleans records that name a feed, whose address may hold a password."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = clean(record.getMessage()), ()
+        return True
+
+
 class RedactSettings:
-    """Scrapy add-on: installs the filter above before a crawl prints its settings."""
+    """Scrapy add-on: installs the filters above before a crawl logs anything."""
 
     def update_settings(self, settings: Settings) -> None:
         """Called by Scrapy for every crawler."""
-        logger = logging.getLogger("scrapy.crawler")
-        for old in [each for each in logger.filters if isinstance(each, _OverriddenSettings)]:
-            logger.removeFilter(old)
-        logger.addFilter(_OverriddenSettings(settings))
+        _install(_OverriddenSettings(settings), "scrapy.crawler")
+        _install(_Addresses(), "scrapy.extensions.feedexport")
+
+
+def _install(new: logging.Filter, name: str) -> None:
+    """Add the filter to a logger, in place of one of its kind."""
+    logger = logging.getLogger(name)
+    for old in [each for each in logger.filters if type(each) is type(new)]:
+        logger.removeFilter(old)
+    logger.addFilter(new)

@@ -1,7 +1,8 @@
 """Downloader middleware: every answer of Kaggle's is judged once, here.
 
-Stats: ``kaggle/requests`` and ``kaggle/requests/<Method>`` (sent), ``kaggle/replies/<status>``,
-``kaggle/retries/<reason>`` (asked again), ``kaggle/throttled`` (429), ``kaggle/given_up/<reason>``.
+Stats: ``kaggle/replies/<status>``, ``kaggle/held_back`` (not sent, as a Retry-After runs),
+``kaggle/retries/<reason>`` (asked again), ``kaggle/throttled`` (429), ``kaggle/away``
+(nobody there), ``kaggle/given_up/<reason>``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any, Self
 
 from scrapy import Request
@@ -26,6 +28,7 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle import rpc
 from kagglecrawl.kaggle.auth import find_credentials
 from kagglecrawl.kaggle.errors import (
+    Away,
     NoReply,
     QuotaSpent,
     RetryLater,
@@ -34,16 +37,18 @@ from kagglecrawl.kaggle.errors import (
     judge,
     parse_retry_after,
 )
-from kagglecrawl.state.scheduler import KaggleScheduler
+from kagglecrawl.state.scheduler import Held, KaggleScheduler
 
-_NO_REPLY: dict[type[Exception], str] = {
-    CannotResolveHostError: "its host name cannot be resolved",
-    DownloadConnectionRefusedError: "the connection was refused",
-    DownloadTimeoutError: "no whole answer in time",
-    ResponseDataLossError: "the answer was cut short",
-    DownloadFailedError: "the connection broke",
+_NO_REPLY: dict[type[Exception], tuple[type[NoReply], str]] = {
+    CannotResolveHostError: (Away, "its host name cannot be resolved"),
+    DownloadConnectionRefusedError: (Away, "the connection was refused"),
+    DownloadTimeoutError: (NoReply, "no whole answer in time"),
+    ResponseDataLossError: (NoReply, "the answer was cut short"),
+    DownloadFailedError: (NoReply, "the connection broke"),
 }
+_CHECK_NETWORK = "Check the network and KAGGLE_API_URL, then run it again"
 _LONGEST_PAUSE = 60.0
+_PROXY_SECRET = b"Proxy-Authorization"
 #: Attempts without a single answer after which the address is taken to be wrong.
 _ATTEMPTS_IN_THE_DARK = 3
 
@@ -61,8 +66,6 @@ class KaggleReplyMiddleware:
         assert crawler.stats is not None
         self._crawler = crawler
         self._stats = crawler.stats
-        self._config = KaggleConfig.from_settings(crawler.settings)
-        self._known = not find_credentials().anonymous
         self._answered = False
         self._proven: set[str] = set()
         self._jitter = random.Random()  # noqa: S311  (spreads retries; not a secret)
@@ -72,11 +75,15 @@ class KaggleReplyMiddleware:
         """As Scrapy builds it."""
         return cls(crawler)
 
-    def process_request(self, request: Request) -> None:
-        """Count what is sent."""
-        if name := request.meta.get("rpc"):
-            self._stats.inc_value("kaggle/requests")
-            self._stats.inc_value(f"kaggle/requests/{rpc.TABLE[name].method}")
+    # Read when Kaggle is first asked: `scrapy shell` and `parse` work without either.
+
+    @cached_property
+    def _config(self) -> KaggleConfig:
+        return KaggleConfig.from_settings(self._crawler.settings)
+
+    @cached_property
+    def _known(self) -> bool:
+        return not find_credentials().anonymous
 
     def process_response(self, request: Request, response: Response) -> Response | Request:
         """Pass a good reply on; raise what any other means (it reaches the errback)."""
@@ -105,59 +112,80 @@ class KaggleReplyMiddleware:
         return response
 
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
-        """Ask again when no whole answer came."""
+        """Ask again when it was not sent, or no whole answer came."""
         if "rpc" not in request.meta:
             return None
-        for kind, words in _NO_REPLY.items():
+        if isinstance(exception, Held):
+            self._stats.inc_value("kaggle/held_back")
+            return _later(request, {"not_before": exception.until})
+        for kind, (error, words) in _NO_REPLY.items():
             if isinstance(exception, kind):
                 method = rpc.TABLE[request.meta["rpc"]].method
-                return self._again(request, NoReply(f"{method} at {self._config.api_url}: {words}"))
+                return self._again(request, error(f"{method} at {self._config.api_url}: {words}"))
         return None
 
     def _again(self, request: Request, error: RetryLater) -> Request:
+        """The request to send later; raises when that is over."""
         attempt: int = request.meta.get("attempt", 1)
-        changes: dict[str, Any] = {}
-        if isinstance(error, Throttled):
-            throttles: int = request.meta.get("throttles", 0) + 1
-            wait = self._wait_of(error, throttles)
-            waited: float = request.meta.get("throttled_for", 0.0) + wait
-            if waited > self._config.max_wait:
-                raise QuotaSpent(self._too_long(error, waited))
-            changes = {"throttles": throttles, "throttled_for": waited}
-            self._stats.inc_value("kaggle/throttled")
-            self._hold(request.meta.get("family", ""), time.time() + wait)
+        if isinstance(error, Throttled) or (isinstance(error, Away) and self._answered):
+            wait, changes = self._wait_with_all(request, error)
         else:
             if not self._answered and attempt >= _ATTEMPTS_IN_THE_DARK:
-                raise Unreachable(
-                    f"{error}. Check the network and KAGGLE_API_URL, then run it again"
-                )
+                raise Unreachable(f"{error}. {_CHECK_NETWORK}")
             if attempt >= self._config.max_attempts:
                 self._stats.inc_value(f"kaggle/given_up/{error.slug}")
                 raise error
-            wait = self._wait_of(error, attempt)
-            changes["attempt"] = attempt + 1
+            wait, changes = self._wait_of(error, attempt), {"attempt": attempt + 1}
         self._stats.inc_value(f"kaggle/retries/{error.slug}")
-        meta = {**request.meta, **changes, "not_before": time.time() + wait}
-        return request.replace(meta=meta, dont_filter=True)
+        return _later(request, {**changes, "not_before": time.time() + wait})
+
+    def _wait_with_all(self, request: Request, error: RetryLater) -> tuple[float, dict[str, Any]]:
+        """What is no fault of this request holds its whole family, and costs no attempt.
+
+        Ends the crawl when the waits of one request add up to more than KAGGLE_MAX_WAIT.
+        """
+        times: int = request.meta.get("waits", 0) + 1
+        wait = self._wait_of(error, times)
+        waited: float = request.meta.get("waited", 0.0) + wait
+        if waited > self._config.max_wait:
+            limit = f"longer than KAGGLE_MAX_WAIT ({self._config.max_wait:.0f} s)"
+            if isinstance(error, Away):
+                raise Unreachable(f"{error}, for {limit}. {_CHECK_NETWORK}")
+            raise QuotaSpent(
+                f"{error}. The waits for this request add up to {waited:.0f} s, {limit}: "
+                "run the same command again later"
+            )
+        self._stats.inc_value(f"kaggle/{error.slug}")
+        self._hold(request.meta.get("family", ""), time.time() + wait)
+        return wait, {"waits": times, "waited": waited}
 
     def _wait_of(self, error: RetryLater, attempt: int) -> float:
         """Seconds to wait: never less than the server asked for, and never all at once."""
         if not error.delay:  # none, or one that is over: the pace is ours to find
             return pause(attempt, self._config.retry_base, self._jitter.random())
         if error.delay > self._config.max_wait:
-            raise QuotaSpent(self._too_long(error, error.delay))
+            if not isinstance(error, Throttled):
+                raise error  # one failing resource is no spent quota
+            raise QuotaSpent(
+                f"{error}. Kaggle asks to wait {error.delay:.0f} s, longer than KAGGLE_MAX_WAIT "
+                f"({self._config.max_wait:.0f} s): run the same command again after that"
+            )
         return error.delay + 0.05 + 0.2 * self._jitter.random()
-
-    def _too_long(self, error: RetryLater, seconds: float) -> str:
-        return (
-            f"{error}. Kaggle asks to wait {seconds:.0f} s, longer than KAGGLE_MAX_WAIT "
-            f"({self._config.max_wait:.0f} s): run the same command again after that"
-        )
 
     def _hold(self, family: str, until: float) -> None:
         engine = self._crawler.engine
         if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
             engine.scheduler.hold(family, until)
+
+
+def _later(request: Request, changes: dict[str, Any]) -> Request:
+    """A copy to be sent later, without what HttpProxyMiddleware has put on it: a queue may keep it,
+    and a proxy's password is a secret. The middleware does it again."""
+    headers = {name: value for name, value in request.headers.items() if name != _PROXY_SECRET}
+    meta = {**request.meta, **changes}
+    if meta.get("_auth_proxy"):
+        del meta["_auth_proxy"], meta["proxy"]
+    return request.replace(headers=headers, meta=meta, dont_filter=True)
 
 
 def _decoded(response: TextResponse) -> Any:

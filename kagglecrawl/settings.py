@@ -22,13 +22,15 @@ ROBOTSTXT_OBEY = False
 COOKIES_ENABLED = False  # default True; the API has no sessions
 
 # -- How fast -------------------------------------------------------------------------------------
-# Kaggle publishes no limits. AutoThrottle watches the latency, DOWNLOAD_DELAY is the floor of the
-# gap between two requests, a 429 stops everything for as long as it says (state/scheduler.py).
+# Kaggle publishes no limits; 1 to 2 requests a second are reported to be borne (kaggle-facts 4).
+# DOWNLOAD_DELAY is the mean gap between two requests (each is 0.5 to 1.5 times that), AutoThrottle
+# makes it longer when answers are slow, and a 429 stops everything for as long as it says
+# (state/scheduler.py).
 AUTOTHROTTLE_ENABLED = True  # default False
 AUTOTHROTTLE_START_DELAY = 0.5  # default 5.0
 AUTOTHROTTLE_TARGET_CONCURRENCY = 4.0  # default 1.0
-DOWNLOAD_DELAY = 0.1  # default 0; seconds
-CONCURRENT_REQUESTS = 8  # default 16; what is handed out early cannot be held back by a 429
+DOWNLOAD_DELAY = 0.5  # default 0; seconds
+CONCURRENT_REQUESTS = 8  # default 16
 CONCURRENT_REQUESTS_PER_DOMAIN = 8  # default 8
 # Scrapy starts this many tasks for each response: 100 cost 1.4 times the CPU of 8 (measured).
 CONCURRENT_ITEMS = 8  # default 100
@@ -42,12 +44,12 @@ DOWNLOAD_HANDLERS = {
     "https": "kagglecrawl.transport.handler.KaggleDownloadHandler",
 }
 SCHEDULER = "kagglecrawl.state.scheduler.KaggleScheduler"
-# First in, first out within a priority: rows come out in the list's order.
+# First in, first out within a priority: rows come out about in the list's order.
 SCHEDULER_MEMORY_QUEUE = "scrapy.squeues.FifoMemoryQueue"  # default Lifo
 SCHEDULER_DISK_QUEUE = "scrapy.squeues.PickleFifoDiskQueue"  # default Lifo
 
 DOWNLOADER_MIDDLEWARES = {
-    # Outside of Scrapy's own RetryMiddleware (550), so that an answer of Kaggle's is judged first.
+    # Nearer to the downloader than Scrapy's RetryMiddleware (550): it sees an answer first.
     "kagglecrawl.middlewares.KaggleReplyMiddleware": 560,
     # Off, since nothing of ours needs them; each costs time on every request.
     "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,
@@ -68,6 +70,8 @@ ITEM_PIPELINES = {
     "kagglecrawl.pipelines.markdown.MarkdownPipeline": 400,
 }
 EXTENSIONS = {
+    "scrapy.extensions.feedexport.FeedExporter": None,
+    "kagglecrawl.extensions.feeds.Feeds": 0,
     "kagglecrawl.extensions.progress.Progress": 100,
     # Last at the close: it reports what the others have counted.
     "kagglecrawl.extensions.report.Report": 900,
@@ -84,6 +88,12 @@ REMOTE_CONTROL_ENABLED = False  # default True; so does this
 
 # -- What is written ------------------------------------------------------------------------------
 FEED_EXPORT_ENCODING = "utf-8"  # default ASCII escapes for JSON
+FEED_EXPORTERS = {
+    # lists as JSON, where Scrapy's writes Python's repr
+    "csv": "kagglecrawl.extensions.feeds.CsvExporter",
+    # "File Explorer" is no name that XML could have
+    "xml": None,
+}
 
 # -- Our own (read and checked by kagglecrawl/config.py) ------------------------------------------
 #: Everything before /v1/… in a call. From the environment: KAGGLE_API_URL, else what kagglesdk
@@ -97,7 +107,8 @@ KAGGLE_MIN_USABILITY = 0.8
 KAGGLE_MAX_ATTEMPTS = 8
 #: First pause before a new attempt, in seconds; it doubles each time, up to a minute.
 KAGGLE_RETRY_BASE = 0.5
-#: The longest Retry-After that is waited out, in seconds; a longer one ends the run cleanly.
+#: The longest that is waited for one request, in seconds: a longer Retry-After, several that add up
+#: to more, or a network that is away for longer, end the run cleanly.
 KAGGLE_MAX_WAIT = 900
 #: Where files land.
 WORKSPACE = "local_workspace"

@@ -74,6 +74,13 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
         {},
         ["AUTOTHROTTLE_ENABLED=perhaps", "True or False"],
     ),
+    "concurrency zero": (
+        ["datasets", "-s", "CONCURRENT_REQUESTS_PER_DOMAIN=0"],
+        {},
+        ["CONCURRENT_REQUESTS_PER_DOMAIN=0", "from 1 up"],
+    ),
+    "unknown log level": (["datasets", "-L", "LOUD"], {}, ["LOG_LEVEL=LOUD", "DEBUG"]),
+    "no such component": (["datasets", "-s", "SCHEDULER=foo.Bar"], {}, ["SCHEDULER=foo.Bar"]),
     "attempts zero": (["datasets", "-s", "KAGGLE_MAX_ATTEMPTS=0"], {}, ["KAGGLE_MAX_ATTEMPTS=0"]),
     "attempts broken": (
         ["datasets", "-s", "KAGGLE_MAX_ATTEMPTS=2.5"],
@@ -121,6 +128,12 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
         {"KAGGLE_API_ENVIRONMENT": "STAGE"},
         ["KAGGLE_API_ENVIRONMENT=STAGE"],
     ),
+    "job whose feed would be overwritten": (
+        ["datasets", "-s", "JOBDIR=job", "-O", "rows.jsonl"],
+        {},
+        ["JOBDIR", "-o"],
+    ),
+    "sample of a job": (["datasets", "-s", "JOBDIR=job", "-a", "sample=3"], {}, ["sample"]),
     "feed of no format": (["datasets", "-O", "rows.txt"], {}, ["format 'txt'", "jsonl"]),
     "feed without a name": (["datasets", "-O", "rows"], {}, ["format", "jsonl"]),
     "token with a line break": (["datasets"], {"KAGGLE_API_TOKEN": "KG AT"}, ["KAGGLE_API_TOKEN"]),
@@ -170,7 +183,9 @@ def test_places_that_cannot_be_written(scrapy: Run, tmp_path: Path) -> None:
         ["-s", f"JOBDIR={below}"],
         ["-s", f"WORKSPACE={below}"],
         ["-O", f"{below}/rows.jsonl"],
+        ["-o", f"{below}/rows.jsonl"],
         ["-O", f"{tmp_path}:jsonl"],
+        ["--logfile", f"{below}/crawl.log"],
     ):
         done = scrapy("crawl", "datasets", *args, env=TOKEN)
         assert_one_sentence(done, USAGE, "folder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,22 @@ def test_a_retry_after_is_never_shortened(crawl: Run) -> None:
     assert done.stat("kaggle/throttled") >= 2, "a 429 costs no attempt"
 
 
+def test_nothing_is_sent_while_a_retry_after_runs(crawl: Run) -> None:
+    """Not even what was handed out before it came, and waits in the downloader."""
+    rule = Rule(
+        Fault("status", status=429, retry_after=2), method="GetDatasetMetadata", arrivals=(1,)
+    )
+    world = World(seed=1)
+    ref = world.public(MINIMUM)[12].ref
+    with Replica(world, faults=Faults.script([replace(rule, key=ref)])) as replica:
+        done = crawl(replica, "-s", "DOWNLOAD_DELAY=0.1", "-a", "sample=40")
+        stats = replica.stats()
+    assert done.code == 0, done.log
+    assert stats["requests"]["GetDatasetMetadata"]["429"] == 1
+    assert stats["retry_after_violations"] == 0
+    assert done.stat("kaggle/held_back") > 0
+
+
 def test_a_retry_after_beyond_the_limit_ends_the_run_with_its_own_code(crawl: Run) -> None:
     rule = Rule(Fault("status", status=429, retry_after=4000), method="GetDatasetMetadata")
     with Replica(World(seed=1), faults=Faults.script([rule])) as replica:
@@ -289,11 +306,18 @@ def test_an_interrupted_job_goes_on_where_it_was(crawl: Run, tmp_path: Path) -> 
     with Replica(world, behaviour=TOKENS) as replica:  # its pages leave many pending
         first = crawl(replica, *job, "-s", "CLOSESPIDER_ITEMCOUNT=30")
         second = crawl(replica, *job)
+        third = crawl(replica, *job)
     assert first.code == 3
     assert first.stat("kaggle/datasets/pending") > 0
     assert "Run the same command again" in first.log
     assert second.code == 0, second.log
     assert by_ref(second.rows) == expected(world)
+    stored = [run.stat("kaggle/datasets/stored") for run in (first, second)]
+    assert sum(stored) == len(second.rows), "what another run left pending is counted as well"
+    counts = second.stats("kaggle/datasets/")
+    assert counts["discovered"] == counts["stored"] + counts.get("skipped", 0)
+    assert third.rows == second.rows
+    assert "Nothing was left of this job" in third.log
 
 
 def test_arguments_of_schedulers_are_let_through(crawl: Run) -> None:

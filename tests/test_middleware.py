@@ -25,6 +25,7 @@ from kagglecrawl.kaggle.errors import (
     Unreachable,
 )
 from kagglecrawl.middlewares import KaggleReplyMiddleware, pause
+from kagglecrawl.state.scheduler import Held
 
 API = "http://127.0.0.1:9/api"
 
@@ -101,7 +102,7 @@ def test_a_429_for_ever_ends_the_run_when_the_waits_add_up() -> None:
         again = ours.process_response(request, refusal)
         assert isinstance(again, Request)
         request = again
-    assert 96 <= request.meta["throttled_for"] <= 100
+    assert 96 <= request.meta["waited"] <= 100
     with pytest.raises(QuotaSpent, match="KAGGLE_MAX_WAIT"):
         ours.process_response(request, refusal)
 
@@ -142,7 +143,11 @@ def test_nobody_there_is_said_soon_but_a_lost_line_is_waited_for() -> None:
     with pytest.raises(Unreachable, match="KAGGLE_API_URL"):
         ours.process_exception(asked(attempt=3), refused)
     ours.process_response(asked(), answer(200, GOOD))
-    assert isinstance(ours.process_exception(asked(attempt=3), refused), Request)
+    away = ours.process_exception(asked(attempt=3), refused)
+    assert isinstance(away, Request)
+    assert away.meta["attempt"] == 3, "it is no fault of this request's"
+    with pytest.raises(Unreachable, match="longer than KAGGLE_MAX_WAIT"):
+        ours.process_exception(asked(waits=20, waited=90.0), refused)
     with pytest.raises(NoReply, match="cut short"):
         ours.process_exception(asked(attempt=10), ResponseDataLossError())
     assert ours.process_exception(asked(), KeyError()) is None
@@ -168,3 +173,10 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_KERNEL_RUN_TYPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path_factory.mktemp("kaggle")))
+
+
+def test_a_request_that_was_overtaken_by_a_429_goes_back_without_an_attempt() -> None:
+    until = time.time() + 5
+    again = middleware().process_exception(asked(attempt=2), Held(until))
+    assert isinstance(again, Request)
+    assert (again.meta["not_before"], again.meta["attempt"]) == (until, 2)

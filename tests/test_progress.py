@@ -68,13 +68,13 @@ def line(
         ),
         (
             10.0,
-            {"stored": 8, "skipped": 2, "pending": 5},
-            "8 datasets  48/min  0 requests  5 pending  2 skipped  ETA 5 s for what is listed",
+            {"stored": 8, "skipped": 2, "pending": 5, "requests": 10},
+            "8 datasets  48/min  10 requests  5 pending  2 skipped  ETA 5 s for what is listed",
         ),
         (
             10.0,
-            {"failed": 1, "pending": 100},
-            "0 datasets  0/min  0 requests  100 pending  1 failed  "
+            {"failed": 1, "pending": 100, "requests": 1},
+            "0 datasets  0/min  1 requests  100 pending  1 failed  "
             "ETA 16 min 40 s for what is listed",
         ),
         (10.0, {"pending": 5}, "0 datasets  0/min  0 requests  5 pending"),

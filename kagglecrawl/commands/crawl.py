@@ -18,8 +18,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import gc
+import logging
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +33,13 @@ from scrapy.exceptions import UsageError
 from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings, default_settings
 from scrapy.spiderloader import get_spider_loader
 from scrapy.statscollectors import StatsCollector
+from scrapy.utils.misc import load_object
 from w3lib.url import file_uri_to_path
 
 from kagglecrawl.arguments import ArgumentError
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
+from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.spiders.base import KaggleSpider
 
 COMPLETE, FAILED, USAGE, STOPPED, QUOTA, CREDENTIALS = range(6)
@@ -49,11 +54,19 @@ _BY_REASON = {
 def exit_code(stats: StatsCollector) -> int:
     """The exit code for a crawl that ended with these stats."""
     reason = str(stats.get_value("finish_reason", ""))
-    if reason.startswith("closespider_"):
+    if not reason or reason.startswith("closespider_"):  # none after a second Ctrl-C
         return STOPPED
     if reason in _BY_REASON:
         return _BY_REASON[reason]
+    if unstored_feeds(stats):
+        return FAILED
     return COMPLETE if stats.get_value("kaggle/complete") else FAILED
+
+
+def unstored_feeds(stats: StatsCollector) -> int:
+    """How many feeds could not be stored when the crawl ended."""
+    head = "feedexport/failed_count/"
+    return sum(count for name, count in stats.get_stats().items() if name.startswith(head))
 
 
 class Command(ScrapyCrawl):
@@ -94,6 +107,13 @@ class Command(ScrapyCrawl):
         assert crawler.stats is not None
         self.exitcode = exit_code(crawler.stats)
         self._say_unless_logged(crawler)
+        if count := unstored_feeds(crawler.stats):
+            feeds = "A feed" if count == 1 else f"{count} feeds"
+            print(
+                f"{feeds} could not be stored, so its rows are not where they should be: "
+                "the log says why.",
+                file=sys.stderr,
+            )
 
     def _crawl(self, spider_class: type[Spider], arguments: dict[str, str]) -> Crawler:
         assert self.crawler_process is not None
@@ -125,7 +145,11 @@ class Command(ScrapyCrawl):
     def _check(self, spider_class: type[KaggleSpider], opts: argparse.Namespace) -> None:
         assert self.settings is not None
         try:
-            spider_class.args_class.parse(opts.spargs)
+            arguments = spider_class.args_class.parse(opts.spargs)
+            if getattr(arguments, "sample", None) and job_dir_of(self.settings):
+                raise ArgumentError(
+                    "argument sample cannot be gone on with yet, so leave JOBDIR out"
+                )
             check_types(self.settings)
             config = KaggleConfig.from_settings(self.settings)
             credentials = find_credentials()
@@ -166,45 +190,70 @@ def _help_args(spider_class: type[Spider]) -> str:
 
 
 def check_types(settings: BaseSettings) -> None:
-    """Refuse numbers that are none, where Scrapy would fail with a traceback later."""
+    """Refuse settings of Scrapy's with which it would fail by a traceback, or never end.
+
+    Raises ``SettingError``. Only what was set by this project or by its user is looked at.
+    """
     for name, default in vars(default_settings).items():
         priority = settings.getpriority(name) if name.isupper() else None
-        if priority is None or priority < SETTINGS_PRIORITIES["project"]:
-            continue
-        value, kind = settings.get(name), type(default)
-        if kind is int and name.endswith(("_DELAY", "_TIMEOUT", "_INTERVAL")):
-            kind = float  # seconds, though the default is a whole number
-        reader: Any = {bool: settings.getbool, int: settings.getint, float: settings.getfloat}.get(
-            kind
-        )
+        if priority is not None and priority >= SETTINGS_PRIORITIES["project"]:
+            _check_type(settings, name, default)
+    level = settings.get("LOG_LEVEL")
+    if not isinstance(logging.getLevelName(str(level).upper()), int):
+        raise SettingError(f"LOG_LEVEL={level} is wrong: write DEBUG, INFO, WARNING or ERROR")
+    if file := settings.get("LOG_FILE"):
+        _writable_file(Path(file), f"LOG_FILE={file}")
+
+
+def _check_type(settings: BaseSettings, name: str, default: Any) -> None:
+    value, kind = settings.get(name), type(default)
+    if name.endswith("_ENABLED"):
+        kind = bool  # some defaults are 1
+    elif kind is int and name.endswith(("_DELAY", "_TIMEOUT", "_INTERVAL")):
+        kind = float  # seconds, though the default is a whole number
+    least = 1 if name.startswith("CONCURRENT_") else 0
+    words = {
+        bool: "True or False",
+        int: f"a whole number from {least} up",
+        float: f"a number from {least} up",
+    }
+    readers: dict[type, Callable[[str], Any]] = {
+        bool: settings.getbool,
+        int: settings.getint,
+        float: settings.getfloat,
+    }
+    if kind is str and re.fullmatch(r"[\w.]+\.[A-Z]\w+", default) and "." in str(value):
         try:
-            if reader and reader(name) < 0 and name.startswith(("CONCURRENT", "DOWNLOAD", "AUTO")):
-                raise ValueError
-        except (ValueError, TypeError):
-            words = {
-                bool: "True or False",
-                int: "a whole number from 0 up",
-                float: "a number from 0 up",
-            }
-            raise SettingError(f"{name}={value} is wrong: write {words[kind]}") from None
+            load_object(value)
+        except (ImportError, NameError, TypeError, ValueError) as error:
+            raise SettingError(f"{name}={value} cannot be loaded: {error}") from None
+    if kind not in readers:
+        return
+    try:
+        if readers[kind](name) < least and name.startswith(("CONCURRENT", "DOWNLOAD", "AUTO")):
+            raise ValueError
+    except (ValueError, TypeError):
+        raise SettingError(f"{name}={value} is wrong: write {words[kind]}") from None
 
 
 def _check_folders(settings: BaseSettings, spider_class: type[KaggleSpider]) -> None:
     """Every folder that will be written to can be made and written; nothing is created."""
+    feeds = settings.getdict("FEEDS")
     if jobdir := job_dir_of(settings):
         _writable(jobdir, f"JOBDIR={jobdir}")
-    feeds = settings.getdict("FEEDS")
+        for uri, options in feeds.items():
+            if options.get("overwrite"):
+                raise UsageError(
+                    f"with JOBDIR the feed {clean(str(uri))} would be overwritten whenever the job "
+                    "goes on: use -o in place of -O"
+                )
     if not feeds:
         workspace = KaggleConfig.from_settings(settings).workspace
         _writable(workspace, f"WORKSPACE={workspace}")
-    for uri in feeds:
-        path = _local_path(str(uri))
+    for uri in map(str, feeds):
+        path = _local_path(uri)
         if path is not None and "%(" not in str(path):
-            if path.is_dir():
-                raise UsageError(f"the feed {uri} is a folder: name a file")
-            _writable(path.parent, f"the feed {uri}")
-            if path.exists() and not os.access(path, os.W_OK):
-                raise UsageError(f"the feed {uri} cannot be written: check who owns it")
+            _writable_file(path, f"the feed {clean(uri)}")
 
 
 def job_dir_of(settings: BaseSettings) -> Path | None:
@@ -217,6 +266,14 @@ def _local_path(uri: str) -> Path | None:
     if uri.startswith("file:"):
         return Path(file_uri_to_path(uri))
     return None if "://" in uri or uri in {"-", "stdout:"} else Path(uri)
+
+
+def _writable_file(path: Path, what: str) -> None:
+    if path.is_dir():
+        raise UsageError(f"{what} is a folder: name a file")
+    _writable(path.parent, what)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UsageError(f"{what} cannot be written: check who owns it")
 
 
 def _writable(folder: Path, what: str) -> None:

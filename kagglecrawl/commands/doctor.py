@@ -8,7 +8,7 @@ code meaning
 2    wrong usage: an option, a setting or credentials that cannot be used; nothing was asked
 3    stopped by Ctrl-C or SIGTERM
 4    Kaggle asks to wait: what was found until then is told and saved
-5    Kaggle refuses the credentials, or wants some for everything
+5    Kaggle refuses the credentials, or wants some for what a crawl needs
 ==== ==========================================================================================
 """
 
@@ -203,4 +203,5 @@ def _anonymous(evidence: Evidence) -> tuple[int, list[str]]:
             f"It refuses {refused}: for these create a token on kaggle.com/settings and set "
             "KAGGLE_API_TOKEN."
         )
-    return COMPLETE if evidence.good("list") else CREDENTIALS, sentences
+    read = any(evidence.good(name) for name in evidence.answers if name.startswith("metadata "))
+    return COMPLETE if evidence.good("list") and read else CREDENTIALS, sentences

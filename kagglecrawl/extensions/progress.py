@@ -66,7 +66,6 @@ class Progress:
         """The text of the line, ``elapsed`` seconds after the crawl began."""
         accounts = spider.accounts
         stored = accounts.count("stored")
-        done = accounts.count("discovered") - accounts.pending
         parts = [f"{stored} {spider.name}"]
         if elapsed >= 1:
             parts.append(f"{60 * stored / elapsed:.0f}/min")
@@ -76,7 +75,9 @@ class Progress:
             if count := accounts.count(verdict):
                 parts.append(f"{count} {verdict}")
         wanted = spider.sample - stored if spider.sample else accounts.pending
-        rate = (stored if spider.sample else done) / elapsed if elapsed >= 1 else 0
+        # what is skipped by its list row alone costs no time, so it says nothing of the pace
+        paced = stored if spider.sample else self._stats.get_value("kaggle/requests", 0)
+        rate = paced / elapsed if elapsed >= 1 else 0
         if rate and wanted > 0:
             parts.append(
                 f"ETA {_duration(wanted / rate)}" + ("" if spider.sample else " for what is listed")

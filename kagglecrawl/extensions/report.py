@@ -24,11 +24,11 @@ REASONS = {
     "usability": "usability below the minimum",
     "usability_unknown": "Kaggle gives no usability rating",
     "beyond_sample": "not needed for the sample",
-    "asked_before": "asked for by an earlier run of this job",
     "not_found": "deleted, renamed or private",
     "forbidden": "forbidden to this account",
     "refused": "refused by Kaggle",
     "unreadable_ref": "list row without a readable ref",
+    "feed_cannot_be_written": "the feed cannot be written",
     "server_error": "Kaggle failed every time",
     "bad_reply": "unreadable answer every time",
     "no_reply": "no whole answer every time",
@@ -118,4 +118,8 @@ class Report:
             remarks.append(
                 "The list ended at row 10,000: Kaggle's cap, not its end. Crawl the rest in slices."
             )
+        if before := self._stats.get_value(f"kaggle/{spider.name}/asked_before", 0):
+            remarks.append(f"{before} more were asked for by an earlier run of this job.")
+        if not self._stats.get_value("kaggle/requests", 0) and spider.settings.get("JOBDIR"):
+            remarks.append("Nothing was left of this job: name another JOBDIR to begin anew.")
         return [remark for remark in remarks if remark]

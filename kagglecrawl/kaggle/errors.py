@@ -7,7 +7,8 @@ The classes are named by what the caller should do::
     │   ├── Throttled         429: wait as long as it says, costs no attempt
     │   ├── ServerFailed      5xx, 408, a list's passing 404
     │   ├── BadReply          200 with HTML or broken JSON in place of the answer
-    │   └── NoReply           refused, cut, timed out, unknown host
+    │   └── NoReply           cut, timed out
+    │       └── Away          connection refused, unknown host: as with 429, nobody is asked
     ├── SkipResource          this one cannot be had; the crawl goes on
     │   ├── NotFound
     │   ├── Forbidden
@@ -68,6 +69,12 @@ class NoReply(RetryLater):
     """No whole answer arrived."""
 
     slug = "no_reply"
+
+
+class Away(NoReply):
+    """Nobody is at the address, or the network is away: true of every request alike."""
+
+    slug = "away"
 
 
 class SkipResource(KaggleError):

@@ -25,7 +25,7 @@ def text(row: Mapping[str, Any], name: str) -> str:
     """A string; absent and null are ``""``, a number is its digits."""
     value = pick(row, name)
     if isinstance(value, str):
-        return value
+        return _encodable(value)
     return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
@@ -68,7 +68,13 @@ def rows(payload: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def texts(payload: Mapping[str, Any], name: str) -> list[str]:
     """The strings in a list field."""
     value = pick(payload, name)
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    items = value if isinstance(value, list) else []
+    return [_encodable(item) for item in items if isinstance(item, str)]
+
+
+def _encodable(text: str) -> str:
+    """JSON can hold half of a surrogate pair, which no file in UTF-8 can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def timestamp(row: Mapping[str, Any], name: str) -> str:

@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import Any, Literal
 
 from scrapy import Request
@@ -56,14 +57,24 @@ class Rpc:
 
     @cached_property
     def _fields(self) -> Mapping[str, Any]:
-        request_type = getattr(importlib.import_module(self.module), self.request_class)
-        return {field.field_name: field for field in request_type._fields}
+        return {each.field_name: each for each in getattr(self._module, self.request_class)._fields}
+
+    @cached_property
+    def _module(self) -> ModuleType:
+        return importlib.import_module(self.module)
 
     def is_reply(self, payload: Mapping[str, Any]) -> bool:
         """Does this JSON object have the shape of this method's reply?"""
         if self.rows and not isinstance(payload.get(self.rows) or [], list):
             return False
+        if self.rows and payload and not payload.keys() & self._reply_fields:
+            return False  # {} is a page without rows; {"status": "ok"} is something else
         return self.needs is None or isinstance(payload.get(self.needs[0]), self.needs[1])
+
+    @cached_property
+    def _reply_fields(self) -> set[str]:
+        name = self.request_class.replace("Request", "Response")
+        return {field.json_name for field in getattr(self._module, name)._fields}
 
     def body(self, **fields: Any) -> dict[str, Any]:
         """The JSON body for these fields, as kagglesdk would send it (defaults left out).

@@ -31,8 +31,8 @@ class UsabilityPipeline:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        """The spider's argument goes before the setting."""
-        chosen = getattr(getattr(crawler.spider, "args", None), "min_usability", None)
+        """By the spider's own ``min_usability``, else the setting."""
+        chosen = getattr(crawler.spider, "min_usability", None)
         if chosen is None:
             chosen = KaggleConfig.from_settings(crawler.settings).min_usability
         return cls(chosen)

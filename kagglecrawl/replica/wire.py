@@ -39,8 +39,11 @@ class Refusal(Exception):
 
 
 def dump(value: object) -> bytes:
-    """Compact JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """Compact JSON in UTF-8; where a text holds half of a surrogate pair, in ASCII escapes."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def error(status: int, message: str) -> Reply:
@@ -66,7 +69,7 @@ def decode(body: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(body)
-        dump(value)  # fails for half of a surrogate pair
+        json.dumps(value, ensure_ascii=False).encode()  # fails for half of a surrogate pair
     except (ValueError, RecursionError):
         raise Refusal(400, "The request body is not JSON.") from None
     if not isinstance(value, dict):

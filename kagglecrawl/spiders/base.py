@@ -129,14 +129,14 @@ class KaggleSpider(Spider):
         """One page of a list: its new rows to ``each``, then the page after it."""
         call, here = TABLE[rpc], Cursor(**cursor)
         reply = response.json()
-        found = lenient.rows(reply, call.rows)
+        found = reply.get(call.rows) or []
         self._count(f"kaggle/lists/{call.method}/rows", len(found))
         fresh = 0
         for position, row in enumerate(found, start=here.start):
             if position < here.first or (here.stop and position >= here.stop):
                 fresh += 1  # outside the pages asked for: not looked at, so taken for new
                 continue
-            outputs = getattr(self, each)(row)
+            outputs = getattr(self, each)(row if isinstance(row, dict) else {})
             if outputs is None:
                 continue
             fresh += 1
@@ -156,7 +156,7 @@ class KaggleSpider(Spider):
         error = failure.value
         request: Request = failure.request  # type: ignore[attr-defined]
         if isinstance(error, StopCrawl):
-            self._stop(error)
+            self.stop(error)
             return
         slug = error.slug if isinstance(error, KaggleError) else type(error).__name__
         key = request.meta.get("key")
@@ -180,7 +180,7 @@ class KaggleSpider(Spider):
             call = TABLE[lost["rpc"]]
             yield from self._admit([self._list_request(call, lost["each"], after, lost["fields"])])
 
-    def _stop(self, error: StopCrawl) -> None:
+    def stop(self, error: StopCrawl) -> None:
         """Close the spider, once. (Scrapy would log a CloseSpider from an errback as an error.)"""
         if not self.stopped_because:
             self.stopped_because = str(error)

@@ -63,7 +63,8 @@ class DatasetsArguments(Arguments):
         None,
         arguments.rating,
         "0 to 1",
-        "Skip datasets rated below this; default: the setting KAGGLE_MIN_USABILITY (0.8).",
+        "Skip datasets rated below this; default: the setting KAGGLE_MIN_USABILITY (0.8), "
+        "and 0 with refs.",
     )
     search: str | None = argument(None, arguments.line, "text", "Kaggle's search words.")
     user: str | None = argument(
@@ -85,7 +86,7 @@ class DatasetsArguments(Arguments):
         None,
         arguments.listed(DatasetRef.parse),
         "list or file",
-        "Exactly these datasets, and no list: owner/slug,owner/slug, or a file with one to a line.",
+        "Exactly these datasets, however rated: owner/slug,owner/slug, or a file with one a line.",
     )
 
     def check(self) -> None:
@@ -164,25 +165,26 @@ class DatasetsSpider(KaggleSpider):
 
     def files(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
         """A page of ListDatasetFiles: more of it, or the record."""
-        page = lenient.rows(reply, rpc.LIST_DATASET_FILES.rows)
-        known = {lenient.text(row, "name") for row in so_far["files"]}
-        fresh = [row for row in page if lenient.text(row, "name") not in known]
-        rows = [*so_far["files"], *fresh]
+        page = files_of(lenient.rows(reply, rpc.LIST_DATASET_FILES.rows))
+        known = {file["name"] for file in so_far["files"]}
+        fresh = [file for file in page if file["name"] not in known]
+        files = [*so_far["files"], *fresh]
         token = lenient.text(reply, "nextPageToken")
         if token and fresh:
             yield self._files_request(
-                DatasetRef.parse(key), {**so_far, "files": rows, "token": token}
+                DatasetRef.parse(key), {**so_far, "files": files, "token": token}
             )
         else:
-            yield Dataset.from_api(key, so_far["row"], so_far["info"], files_of(rows))
+            yield Dataset.from_api(key, so_far["row"], so_far["info"], files)
 
     # -- decisions --------------------------------------------------------------------------------
 
     @property
     def min_usability(self) -> float:
-        """The argument, else the setting."""
-        chosen = self.args.min_usability
-        return self.config.min_usability if chosen is None else chosen
+        """The argument; else 0 for ``refs``, and the setting for a list."""
+        if self.args.min_usability is not None:
+            return self.args.min_usability
+        return 0.0 if self.args.refs else self.config.min_usability
 
     def _worthwhile(self, ref: DatasetRef, row: dict[str, Any]) -> list[Request]:
         if usable(lenient.rating(row, "usabilityRating"), self.min_usability) is False:

@@ -53,7 +53,12 @@ class Accounts:
         return True
 
     def settle(self, key: str, verdict: Verdict, reason: str = "") -> bool:
-        """Close an account, with its reason unless it is stored; False if it was closed before."""
+        """Close an account, with its reason unless it is stored; False if it was closed before.
+
+        One that is not known was discovered by an earlier run of the job.
+        """
+        if key not in self._seen:
+            self.discover(key)
         if key not in self._pending:
             return False
         self._pending.remove(key)
@@ -62,6 +67,13 @@ class Accounts:
             self._stats.inc_value(f"{self._prefix}/{verdict}/{reason}")
             self._on_loss(key)
         return True
+
+    def lose(self, key: str, reason: str) -> None:
+        """What was counted as stored could not be written: it has failed."""
+        self._stats.inc_value(f"{self._prefix}/stored", -1)
+        self._stats.inc_value(f"{self._prefix}/failed")
+        self._stats.inc_value(f"{self._prefix}/failed/{reason}")
+        self._on_loss(key)
 
     @property
     def pending(self) -> int:
@@ -95,9 +107,14 @@ class Accounts:
         self.settle(item.key, "failed", f"pipeline_{type(failure.value).__name__}")
 
     def _request_dropped(self, request: Request) -> None:
-        """Scrapy's duplicate filter knows the request: an earlier run of this job asked it."""
-        if key := request.meta.get("key"):
-            self.settle(key, "skipped", "asked_before")
+        """Scrapy's duplicate filter knows the request: an earlier run of this job asked it, and
+        counts it, unless what came of it is still in the queue."""
+        key = request.meta.get("key")
+        if key in self._pending:
+            self._pending.remove(key)
+            self._seen.remove(key)
+            self._stats.inc_value(f"{self._prefix}/discovered", -1)
+            self._stats.inc_value(f"{self._prefix}/asked_before")
 
     def _spider_error(self, failure: Failure, response: Response | Failure | None) -> None:
         request = getattr(response, "request", None)

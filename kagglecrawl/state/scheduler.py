@@ -20,6 +20,14 @@ from twisted.internet.defer import Deferred
 from kagglecrawl.state import internals
 
 
+class Held(Exception):
+    """A request's family is held until ``until``; it was handed out, and must not be sent."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__(f"held until {until:.0f}")
+        self.until = until
+
+
 class KaggleScheduler(Scheduler):
     """The project's scheduler; requests without ``not_before`` and family are Scrapy's own."""
 
@@ -41,6 +49,15 @@ class KaggleScheduler(Scheduler):
     def hold(self, family: str, until: float) -> None:
         """Hand out nothing of this quota family before ``until`` (seconds since the epoch)."""
         self._held_until[family] = max(until, self._held_until.get(family, 0.0))
+
+    def check(self, request: Request) -> None:
+        """Raise ``Held`` if nothing of the request's family may be sent now.
+
+        A request that was handed out waits its turn in the downloader, where a 429 may overtake it.
+        """
+        until = self._held_until.get(request.meta.get("family", ""), 0.0)
+        if until > time.time():
+            raise Held(until)
 
     def held_for(self) -> float:
         """Seconds until the last hold ends; 0 when nothing is held."""

@@ -1,10 +1,13 @@
 """The one download handler for http and https.
 
 Calls of Kaggle's API get their credentials here, at the last moment and on a copy: no header with
-a secret is ever on a request that a queue, a log or a callback sees.
+a secret is ever on a request that a queue, a log or a callback sees. Stats: ``kaggle/requests`` and
+``kaggle/requests/<Method>``, counted as they are sent.
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 from scrapy import Request
 from scrapy.core.downloader.handlers.base import BaseDownloadHandler
@@ -13,7 +16,9 @@ from scrapy.crawler import Crawler
 from scrapy.http import Response
 
 from kagglecrawl.config import KaggleConfig
-from kagglecrawl.kaggle.auth import find_credentials
+from kagglecrawl.kaggle.auth import Credentials, find_credentials
+from kagglecrawl.kaggle.rpc import TABLE
+from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.transport.official import OfficialTransport
 
 
@@ -25,16 +30,32 @@ class KaggleDownloadHandler(BaseDownloadHandler):
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
         self._http = HTTP11DownloadHandler(crawler)
-        self._config = KaggleConfig.from_settings(crawler.settings)
-        self._credentials = find_credentials()
-        self._official: OfficialTransport | None = None
-        if self._config.transport == "official":
-            self._official = OfficialTransport(self._config.api_url, self._credentials)
+
+    # Read when Kaggle is first asked: other pages need neither.
+
+    @cached_property
+    def _config(self) -> KaggleConfig:
+        return KaggleConfig.from_settings(self.crawler.settings)
+
+    @cached_property
+    def _credentials(self) -> Credentials:
+        return find_credentials()
+
+    @cached_property
+    def _official(self) -> OfficialTransport | None:
+        if self._config.transport != "official":
+            return None
+        return OfficialTransport(self._config.api_url, self._credentials)
 
     async def download_request(self, request: Request) -> Response:
-        """Send one request; Scrapy's download exceptions say what went wrong."""
-        if "rpc" not in request.meta:
+        """Send one request; Scrapy's download exceptions say what went wrong.
+
+        Raises ``Held`` where a Retry-After came since the request was handed out.
+        """
+        name = request.meta.get("rpc")
+        if name is None:
             return await self._http.download_request(request)
+        self._about_to_send(request, TABLE[name].method)
         if self._official is not None:
             return await self._official.send(request)
         header = self._credentials.header_for(request.url, self._config.api_url)
@@ -46,8 +67,18 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         request.meta["download_latency"] = sent.meta.get("download_latency")
         return response
 
+    def _about_to_send(self, request: Request, method: str) -> None:
+        """The last moment at which a hold can stop a request; past it, the request is counted."""
+        engine, stats = self.crawler.engine, self.crawler.stats
+        if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
+            engine.scheduler.check(request)
+        assert stats is not None
+        stats.inc_value("kaggle/requests")
+        stats.inc_value(f"kaggle/requests/{method}")
+
     async def close(self) -> None:
         """Close connections, and the child process if there is one."""
         await self._http.close()
-        if self._official is not None:
-            await self._official.close()
+        official = self.__dict__.get("_official")  # only if it was ever made
+        if official is not None:
+            await official.close()
