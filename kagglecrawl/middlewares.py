@@ -7,6 +7,7 @@ Stats: ``kaggle/replies/<status>``, ``kaggle/held_back`` (not sent, as a Retry-A
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from email.utils import parsedate_to_datetime
@@ -39,6 +40,8 @@ from kagglecrawl.kaggle.errors import (
 )
 from kagglecrawl.state.scheduler import Held, KaggleScheduler
 
+logger = logging.getLogger(__name__)
+
 _NO_REPLY: dict[type[Exception], tuple[type[NoReply], str]] = {
     CannotResolveHostError: (Away, "its host name cannot be resolved"),
     DownloadConnectionRefusedError: (Away, "the connection was refused"),
@@ -48,6 +51,8 @@ _NO_REPLY: dict[type[Exception], tuple[type[NoReply], str]] = {
 }
 _CHECK_NETWORK = "Check the network and KAGGLE_API_URL, then run it again"
 _LONGEST_PAUSE = 60.0
+#: Waits from so many seconds on are told in the log, once for all requests that wait.
+_WORTH_TELLING = 2.0
 _PROXY_SECRET = b"Proxy-Authorization"
 #: Attempts without a single answer after which the address is taken to be wrong.
 _ATTEMPTS_IN_THE_DARK = 3
@@ -67,6 +72,7 @@ class KaggleReplyMiddleware:
         self._crawler = crawler
         self._stats = crawler.stats
         self._answered = False
+        self._told_until = 0.0
         self._proven: set[str] = set()
         self._jitter = random.Random()  # noqa: S311  (spreads retries; not a secret)
 
@@ -156,6 +162,9 @@ class KaggleReplyMiddleware:
                 "run the same command again later"
             )
         self._stats.inc_value(f"kaggle/{error.slug}")
+        if wait >= _WORTH_TELLING and self._told_until < time.time():
+            self._told_until = time.time() + wait
+            logger.info("%s. Nothing is sent for %.0f s", error, wait)
         self._hold(request.meta.get("family", ""), time.time() + wait)
         return wait, {"waits": times, "waited": waited}
 

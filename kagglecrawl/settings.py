@@ -87,6 +87,8 @@ TELNETCONSOLE_ENABLED = False  # default True; it runs Python in the crawler
 REMOTE_CONTROL_ENABLED = False  # default True; so does this
 
 # -- What is written ------------------------------------------------------------------------------
+# A crawl that stores nothing (a refused token, say) leaves what -O would overwrite as it is.
+FEED_STORE_EMPTY = False  # default True
 FEED_EXPORT_ENCODING = "utf-8"  # default ASCII escapes for JSON
 FEED_EXPORTERS = {
     # lists as JSON, where Scrapy's writes Python's repr

@@ -81,6 +81,11 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     ),
     "unknown log level": (["datasets", "-L", "LOUD"], {}, ["LOG_LEVEL=LOUD", "DEBUG"]),
     "no such component": (["datasets", "-s", "SCHEDULER=foo.Bar"], {}, ["SCHEDULER=foo.Bar"]),
+    "setting misspelt": (
+        ["datasets", "-s", "KAGGLE_MIN_USABILTY=0.5"],
+        {},
+        ["KAGGLE_MIN_USABILTY", "did you mean KAGGLE_MIN_USABILITY"],
+    ),
     "attempts zero": (["datasets", "-s", "KAGGLE_MAX_ATTEMPTS=0"], {}, ["KAGGLE_MAX_ATTEMPTS=0"]),
     "attempts broken": (
         ["datasets", "-s", "KAGGLE_MAX_ATTEMPTS=2.5"],

@@ -193,6 +193,24 @@ def test_files_are_asked_for_where_the_metadata_does_not_name_them(crawl: Run) -
     assert requests["ListDatasetFiles"] == {"200": 2}
 
 
+def test_files_are_asked_for_where_those_named_are_smaller_than_the_dataset(crawl: Run) -> None:
+    """Without a doctor's finding: every file is in the record all the same."""
+    world = World(seed=1)
+    with Replica(world, behaviour=Behaviour(metadata_files=2)) as replica:
+        done = crawl(replica, "-a", "pages=1-4")
+    truth = expected(world)
+    assert len(done.rows) > 20
+    assert by_ref(done.rows).items() <= truth.items()
+
+
+def test_a_sample_that_cannot_be_had_is_told(crawl: Run) -> None:
+    with Replica(World(seed=1)) as replica:
+        done = crawl(replica, "-a", "sample=50", "-a", "pages=1")
+        nothing = crawl(replica, "-a", "search=no such thing")
+    assert f"Only {len(done.rows)} of the 50 asked for" in done.log
+    assert "Nothing matches: the list is empty." in nothing.log
+
+
 def test_the_official_transport_stores_the_same(crawl: Run) -> None:
     world = World(seed=6)
     with Replica(world) as replica:
@@ -316,8 +334,9 @@ def test_an_interrupted_job_goes_on_where_it_was(crawl: Run, tmp_path: Path) -> 
     assert sum(stored) == len(second.rows), "what another run left pending is counted as well"
     counts = second.stats("kaggle/datasets/")
     assert counts["discovered"] == counts["stored"] + counts.get("skipped", 0)
+    assert third.code == 2
     assert third.rows == second.rows
-    assert "Nothing was left of this job" in third.log
+    assert "a job that is complete" in third.log
 
 
 def test_arguments_of_schedulers_are_let_through(crawl: Run) -> None:

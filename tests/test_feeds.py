@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
 
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
-from tests.conftest import Run
+from tests.conftest import Run, record
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -38,6 +40,31 @@ def test_a_folder_in_the_feeds_way_stops_the_crawl(crawl: Run, tmp_path: Path) -
     assert done.stat("kaggle/datasets/stored") == 0
     assert done.stats("kaggle/datasets/")["failed/feed_cannot_be_written"] >= 1
     assert asked < 40, "it stops before it spends more requests"
+
+
+def test_a_crawl_that_stores_nothing_leaves_yesterdays_rows(crawl: Run, tmp_path: Path) -> None:
+    feed = tmp_path / "out.jsonl"
+    feed.write_text('{"Ref": "yesterday/rows"}\n', encoding="utf-8")
+    with Replica(World(seed=1)) as replica:
+        done = crawl(replica, env={"KAGGLE_API_TOKEN": "KGAT_wrong"})
+    assert done.code == 5
+    assert [row["Ref"] for row in done.rows] == ["yesterday/rows"]
+
+
+def test_lists_in_csv_are_json(crawl: Run, tmp_path: Path) -> None:
+    feed = tmp_path / "rows.csv"
+    with Replica(World(seed=1)) as replica:
+        done = crawl(replica, "-a", "sample=4", "-O", str(feed))
+        truth = {dataset.ref: record(dataset) for dataset in replica.world.public()}
+    assert done.code == 0, done.log
+    with feed.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for row in rows:
+        right = truth[row["Ref"]]
+        for name in ("File Explorer", "Licenses", "Tags"):
+            assert json.loads(row[name]) == right[name]
+        assert row["Content"] == right["Content"]
 
 
 def test_half_of_a_surrogate_pair_does_not_cost_the_row(crawl: Run, tmp_path: Path) -> None:

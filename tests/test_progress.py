@@ -64,18 +64,17 @@ def line(
         (
             60.0,
             {"stored": 30, "requests": 33},
-            "30 datasets  30/min  33 requests  0 pending",
+            "30 datasets  30/min  33 requests  0 pending  ETA 5 h 32 min for 10,000 rows",
         ),
         (
             10.0,
             {"stored": 8, "skipped": 2, "pending": 5, "requests": 10},
-            "8 datasets  48/min  10 requests  5 pending  2 skipped  ETA 5 s for what is listed",
+            "8 datasets  48/min  10 requests  5 pending  2 skipped  ETA 2 h 46 min for 10,000 rows",
         ),
         (
             10.0,
             {"failed": 1, "pending": 100, "requests": 1},
-            "0 datasets  0/min  1 requests  100 pending  1 failed  "
-            "ETA 16 min 40 s for what is listed",
+            "0 datasets  0/min  1 requests  100 pending  1 failed  ETA 27 h 46 min for 10,000 rows",
         ),
         (10.0, {"pending": 5}, "0 datasets  0/min  0 requests  5 pending"),
     ],
@@ -98,7 +97,7 @@ def test_a_hold_is_told(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> No
     scheduler = KaggleScheduler.from_crawler(crawler)
     crawler.engine = cast(Any, SimpleNamespace(scheduler=scheduler))
     monkeypatch.setattr(KaggleScheduler, "held_for", lambda _: 90.4)
-    assert line(crawler, 0.0).endswith("0 pending  Kaggle asks to wait 1 min 30 s")
+    assert line(crawler, 0.0).startswith("0 datasets  waiting 1 min 30 s as Kaggle asks")
     monkeypatch.setattr(KaggleScheduler, "held_for", lambda _: 0.4)
     assert line(crawler, 0.0).endswith("0 pending")
 

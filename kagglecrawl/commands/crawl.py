@@ -36,11 +36,13 @@ from scrapy.statscollectors import StatsCollector
 from scrapy.utils.misc import load_object
 from w3lib.url import file_uri_to_path
 
+import kagglecrawl.settings as project_settings
 from kagglecrawl.arguments import ArgumentError
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.state.job import Job, JobRefused
 
 COMPLETE, FAILED, USAGE, STOPPED, QUOTA, CREDENTIALS = range(6)
 _BY_REASON = {
@@ -63,6 +65,16 @@ def exit_code(stats: StatsCollector) -> int:
     return COMPLETE if stats.get_value("kaggle/complete") else FAILED
 
 
+def something_missing(stats: StatsCollector) -> bool:
+    """Did anything fail, whatever the run came to in the end?"""
+    failed = (
+        "kaggle/lists/failed",
+        "spider_exceptions/count",
+        *(name for name in stats.get_stats() if re.fullmatch(r"kaggle/\w+/failed", name)),
+    )
+    return unstored_feeds(stats) > 0 or any(stats.get_value(name, 0) for name in failed)
+
+
 def unstored_feeds(stats: StatsCollector) -> int:
     """How many feeds could not be stored when the crawl ended."""
     head = "feedexport/failed_count/"
@@ -71,6 +83,8 @@ def unstored_feeds(stats: StatsCollector) -> int:
 
 class Command(ScrapyCrawl):
     """The command."""
+
+    _job: Job | None = None
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """One more than Scrapy's."""
@@ -100,6 +114,8 @@ class Command(ScrapyCrawl):
         if not issubclass(spider_class, KaggleSpider):
             super().run(args, opts)
             return
+        if self._job is not None:
+            self._job.write("running")
         crawler = self._crawl(spider_class, opts.spargs)
         if self.crawler_process.bootstrap_failed:
             self.exitcode = FAILED
@@ -107,6 +123,8 @@ class Command(ScrapyCrawl):
         assert crawler.stats is not None
         self.exitcode = exit_code(crawler.stats)
         self._say_unless_logged(crawler)
+        if self._job is not None:
+            self._record(self._job, crawler.stats)
         if count := unstored_feeds(crawler.stats):
             feeds = "A feed" if count == 1 else f"{count} feeds"
             print(
@@ -114,6 +132,23 @@ class Command(ScrapyCrawl):
                 "the log says why.",
                 file=sys.stderr,
             )
+
+    def _record(self, job: Job, stats: StatsCollector) -> None:
+        """Note how the run ended. After a second Ctrl-C the job stays as it is, which is killed:
+        Scrapy has not written what was pending."""
+        reason = stats.get_value("finish_reason")
+        if reason is None:
+            return
+        job.missing |= something_missing(stats)
+        if reason != "finished":
+            job.write("stopped")
+        elif not job.missing:
+            job.write("complete")
+        else:
+            job.write("incomplete")
+            if self.exitcode == COMPLETE:
+                self.exitcode = FAILED
+                print("Something failed in an earlier run of this job.", file=sys.stderr)
 
     def _crawl(self, spider_class: type[Spider], arguments: dict[str, str]) -> Crawler:
         assert self.crawler_process is not None
@@ -153,11 +188,14 @@ class Command(ScrapyCrawl):
             check_types(self.settings)
             config = KaggleConfig.from_settings(self.settings)
             credentials = find_credentials()
+            if folder := job_dir_of(self.settings):
+                self._job = Job(folder, spider_class.name, opts.spargs, config.api_url)
+                self._job.check()
             if config.transport == "official":
                 from kagglecrawl.transport.official import check_official
 
                 check_official(config.api_url)
-        except (ArgumentError, SettingError, CredentialsError) as error:
+        except (ArgumentError, SettingError, CredentialsError, JobRefused) as error:
             raise UsageError(str(error)) from None
         _check_folders(self.settings, spider_class)
         if credentials.anonymous:
@@ -194,6 +232,7 @@ def check_types(settings: BaseSettings) -> None:
 
     Raises ``SettingError``. Only what was set by this project or by its user is looked at.
     """
+    _check_names(settings)
     for name, default in vars(default_settings).items():
         priority = settings.getpriority(name) if name.isupper() else None
         if priority is not None and priority >= SETTINGS_PRIORITIES["project"]:
@@ -203,6 +242,16 @@ def check_types(settings: BaseSettings) -> None:
         raise SettingError(f"LOG_LEVEL={level} is wrong: write DEBUG, INFO, WARNING or ERROR")
     if file := settings.get("LOG_FILE"):
         _writable_file(Path(file), f"LOG_FILE={file}")
+
+
+def _check_names(settings: BaseSettings) -> None:
+    """A setting of ours that nobody reads is a slip of the pen."""
+    known = [name for name in vars(project_settings) if name.startswith("KAGGLE_")]
+    for name in settings:
+        if str(name).startswith("KAGGLE_") and name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+            raise SettingError(f"the setting {name} is not known: {hint}")
 
 
 def _check_type(settings: BaseSettings, name: str, default: Any) -> None:

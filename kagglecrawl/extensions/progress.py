@@ -13,6 +13,7 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
 from scrapy.utils.asyncio import AsyncioLoopingCall, create_looping_call
 
+from kagglecrawl.kaggle.paging import CAP_ROWS
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state.scheduler import KaggleScheduler
 
@@ -33,7 +34,7 @@ class _ClearLine(logging.Filter):
 
 
 class Progress:
-    """Items, rate, requests, pending, ETA of what is pending, twice a second."""
+    """Items, rate, requests, pending, ETA, twice a second."""
 
     def __init__(self, crawler: Crawler, stream: TextIO) -> None:
         assert crawler.stats is not None
@@ -67,6 +68,10 @@ class Progress:
         accounts = spider.accounts
         stored = accounts.count("stored")
         parts = [f"{stored} {spider.name}"]
+        scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
+        held = scheduler.held_for() if isinstance(scheduler, KaggleScheduler) else 0
+        if held >= 1:  # first, since a narrow terminal shows the beginning
+            parts.append(f"waiting {_duration(held)} as Kaggle asks")
         if elapsed >= 1:
             parts.append(f"{60 * stored / elapsed:.0f}/min")
         parts.append(f"{self._stats.get_value('kaggle/requests', 0)} requests")
@@ -74,17 +79,8 @@ class Progress:
         for verdict in ("skipped", "failed"):
             if count := accounts.count(verdict):
                 parts.append(f"{count} {verdict}")
-        wanted = spider.sample - stored if spider.sample else accounts.pending
-        # what is skipped by its list row alone costs no time, so it says nothing of the pace
-        paced = stored if spider.sample else self._stats.get_value("kaggle/requests", 0)
-        rate = paced / elapsed if elapsed >= 1 else 0
-        if rate and wanted > 0:
-            parts.append(
-                f"ETA {_duration(wanted / rate)}" + ("" if spider.sample else " for what is listed")
-            )
-        scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
-        if isinstance(scheduler, KaggleScheduler) and (seconds := scheduler.held_for()) >= 1:
-            parts.append(f"Kaggle asks to wait {_duration(seconds)}")
+        if not held and (eta := _eta(spider, elapsed)):
+            parts.append(eta)
         return "  ".join(parts)
 
     def _opened(self, spider: object) -> None:
@@ -109,6 +105,20 @@ class Progress:
         self.clear()
         for handler in logging.getLogger().handlers:
             handler.removeFilter(self._filter)
+
+
+def _eta(spider: KaggleSpider, elapsed: float) -> str:
+    """When it will be done, if the rest goes as what is done; how long a list is, nobody tells, so
+    a whole one is taken for the 10,000 rows that Kaggle gives at most."""
+    accounts = spider.accounts
+    wanted, done, of_what = spider.expected, accounts.count("discovered") - accounts.pending, ""
+    if spider.sample:
+        wanted, done = spider.sample, accounts.count("stored")
+    elif wanted is None:
+        wanted, of_what = CAP_ROWS, f" for {CAP_ROWS:,} rows"
+    if elapsed < 1 or not 0 < done < wanted:
+        return ""
+    return f"ETA {_duration((wanted - done) * elapsed / done)}{of_what}"
 
 
 def _duration(seconds: float) -> str:

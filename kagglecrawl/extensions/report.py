@@ -39,6 +39,9 @@ _ENDINGS = {
     "shutdown": "It was interrupted.",
     "cancelled": "It was cancelled.",
     "kaggle_quota": "It stopped before its end: the quota is spent.",
+    "kaggle_unreachable": "It stopped before its end: the API cannot be reached.",
+    "kaggle_misconfigured": "It stopped before its end: the address is not the API's.",
+    "kaggle_failed": "It stopped before its end.",
     "kaggle_credentials": "It stopped before its end, for want of credentials that Kaggle accepts.",
 }
 
@@ -97,20 +100,25 @@ class Report:
             for name, value in self._stats.get_stats().items()
             if name.startswith("kaggle/retries/")
         )
-        text = f"{sent} API requests"
+        text = f"{sent} API request{'' if sent == 1 else 's'}"
         if again:
             text += f", {again} of them asked again"
         if stored:
             text += f"; {sent / stored:.2f} per record"
         seconds = self._stats.get_value("elapsed_time_seconds", 0)
-        if seconds:
+        if seconds and stored:
             text += f"; {seconds:.0f} s, {60 * stored / seconds:.0f} records a minute"
         return text
 
     def _remarks(self, spider: KaggleSpider, reason: str) -> list[str]:
-        remarks = [_ENDINGS.get(reason, f"It stopped before its end ({reason}).")]
+        limit = "It stopped at a limit that was set (CLOSESPIDER_…)."
+        unknown = f"It stopped before its end ({reason})."
+        ending = _ENDINGS.get(reason, limit if reason.startswith("closespider_") else unknown)
+        remarks = [ending]
         if reason != "finished" and spider.settings.get("JOBDIR"):
             remarks.append("Run the same command again to go on.")
+        elif reason != "finished":
+            remarks.append("Without JOBDIR the same command begins anew.")
         if failed := self._stats.get_value("kaggle/lists/failed", 0):
             were = "page of lists was" if failed == 1 else "pages of lists were"
             remarks.append(f"{failed} {were} given up: what is on them is missing.")
@@ -120,6 +128,9 @@ class Report:
             )
         if before := self._stats.get_value(f"kaggle/{spider.name}/asked_before", 0):
             remarks.append(f"{before} more were asked for by an earlier run of this job.")
-        if not self._stats.get_value("kaggle/requests", 0) and spider.settings.get("JOBDIR"):
-            remarks.append("Nothing was left of this job: name another JOBDIR to begin anew.")
+        stored = spider.accounts.count("stored")
+        if reason == "finished" and spider.sample and stored < spider.sample:
+            remarks.append(f"Only {stored} of the {spider.sample} asked for could be had.")
+        if reason == "finished" and not failed and not spider.accounts.count("discovered"):
+            remarks.append("Nothing matches: the list is empty.")
         return [remark for remark in remarks if remark]

@@ -25,7 +25,7 @@ from kagglecrawl.items import feed_fields
 from kagglecrawl.kaggle import lenient
 from kagglecrawl.kaggle.auth import is_loopback
 from kagglecrawl.kaggle.errors import KaggleError, SkipResource, StopCrawl
-from kagglecrawl.kaggle.paging import Cursor, End
+from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.state.accounts import Accounts
 
@@ -120,6 +120,14 @@ class KaggleSpider(Spider):
     def sample(self) -> int | None:
         """How many items are wanted, or None for all."""
         return getattr(self.args, "sample", None)
+
+    @property
+    def expected(self) -> int | None:
+        """How many resources the arguments name at the most, or None if that is not known."""
+        pages: PageRange | None = getattr(self.args, "pages", None)
+        if refs := getattr(self.args, "refs", None):
+            return len(refs)
+        return (pages.last - pages.first + 1) * PAGE_ROWS if pages and pages.last else None
 
     # -- callbacks --------------------------------------------------------------------------------
 

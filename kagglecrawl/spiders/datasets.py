@@ -109,6 +109,8 @@ class DatasetsSpider(KaggleSpider):
     args_class = DatasetsArguments
     args: DatasetsArguments
 
+    _looked_in_vain = 0
+
     async def start(self) -> AsyncIterator[Any]:
         """The list, or GetDataset for each of ``refs``: its reply is what a list row is."""
         if not self.args.refs:
@@ -175,6 +177,8 @@ class DatasetsSpider(KaggleSpider):
                 DatasetRef.parse(key), {**so_far, "files": files, "token": token}
             )
         else:
+            more = len(files) > len(lenient.rows(so_far["info"], "data"))
+            self._looked_in_vain = 0 if more else self._looked_in_vain + 1
             yield Dataset.from_api(key, so_far["row"], so_far["info"], files)
 
     # -- decisions --------------------------------------------------------------------------------
@@ -202,9 +206,16 @@ class DatasetsSpider(KaggleSpider):
         return []
 
     def _needs_file_list(self, files: list[File], size: int) -> bool:
-        """Does the metadata name fewer files than there are, as far as one can tell?"""
+        """Does the metadata name fewer files than there are, as far as one can tell?
+
+        Files that are smaller together than the dataset are a reason to look, until looking has
+        found nothing new a few times: what Kaggle's sizes mean exactly is not documented.
+        """
         limit = self.found.metadata_files
-        return (not files and size > 0) or (limit is not None and len(files) >= limit > 0)
+        if (not files and size > 0) or (limit is not None and len(files) >= limit > 0):
+            return True
+        too_small = sum(file["size"] for file in files) < size
+        return too_small and self._looked_in_vain < _LOOKS_IN_VAIN
 
     def _files_request(self, ref: DatasetRef, so_far: dict[str, Any]) -> Request:
         return self.fetch(
@@ -219,6 +230,8 @@ class DatasetsSpider(KaggleSpider):
         )
 
 
+#: How often in a row ListDatasetFiles may name no more files than the metadata.
+_LOOKS_IN_VAIN = 3
 #: What a list row is kept for; the rest need not wait in a queue.
 _KEPT = (
     "title",
