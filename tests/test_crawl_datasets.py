@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kagglecrawl.replica.faults import Fault, Faults, Rule
+from kagglecrawl.replica.quotas import Quotas
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
@@ -292,6 +293,21 @@ def test_nothing_is_sent_while_a_retry_after_runs(crawl: Run) -> None:
     assert stats["requests"]["GetDatasetMetadata"]["429"] == 1
     assert stats["retry_after_violations"] == 0
     assert done.stat("kaggle/held_back") > 0
+
+
+def test_a_quota_costs_time_and_no_rows(crawl: Run) -> None:
+    world = World(seed=1)
+    with Replica(world, quotas=Quotas("api=25/second")) as replica:
+        done = crawl(replica, "-a", "pages=1-4")
+        stats, listed = replica.stats(), set(listed_in_order(replica)[:80])
+    assert done.code == 0, done.log
+    right = {ref: row for ref, row in expected(world).items() if ref in listed}
+    assert by_ref(done.rows) == right
+    assert done.stat("kaggle/throttled") > 0, "the quota was met"
+    assert stats["retry_after_violations"] == 0
+    assert done.stat("kaggle/requests") == sum(
+        sum(counts.values()) for counts in stats["requests"].values()
+    )
 
 
 def test_a_retry_after_beyond_the_limit_ends_the_run_with_its_own_code(crawl: Run) -> None:
