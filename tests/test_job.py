@@ -111,6 +111,7 @@ def test_a_killed_job_says_so_and_leaves_the_feed_alone(crawl: Run, tmp_path: Pa
         process.send_signal(signal.SIGKILL)
         process.wait()
         before = feed.read_bytes() if feed.exists() else b""
+        time.sleep(0.5)  # for what the killed process had sent
         replica.reset_stats()
         done = crawl(replica, *args)
         asked = replica.stats()["requests"]
