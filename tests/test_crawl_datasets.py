@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -360,45 +359,3 @@ def test_arguments_of_schedulers_are_let_through(crawl: Run) -> None:
         done = crawl(replica, "-a", "_job=4711", "-a", "sample=1")
     assert done.code == 0
     assert len(done.rows) == 1
-
-
-# -- real data --
-
-
-def test_real_tables_published_from_a_folder(crawl: Run, samples: Path) -> None:
-    from kagglecrawl.replica.folder import publish
-
-    folder = samples / "meta_kaggle"
-    (published,) = publish([f"{folder}=kaggle/meta-kaggle"])
-    with Replica(World(scale=None, extra=(published,))) as replica:
-        done = crawl(replica)
-    (row,) = done.rows
-    files = {str(f.relative_to(folder)): f.stat().st_size for f in folder.rglob("*") if f.is_file()}
-    assert row["Ref"] == "kaggle/meta-kaggle"
-    assert {each["name"]: each["size"] for each in row["File Explorer"]} == files
-    assert row["DatasetSize"] == sum(files.values())
-
-
-def test_real_metadata_files_of_three_shapes(crawl: Run, samples: Path, tmp_path: Path) -> None:
-    from kagglecrawl.replica.folder import publish
-
-    folders = []
-    for path in sorted((samples / "metadata" / "datasets").glob("*.json")):
-        folder = tmp_path / path.stem
-        folder.mkdir()
-        (folder / "dataset-metadata.json").write_bytes(path.read_bytes())
-        (folder / "data.csv").write_text("a\n1\n", encoding="utf-8")
-        folders.append(folder)
-    published = publish([str(folder) for folder in folders])
-    with Replica(World(scale=None, extra=tuple(published))) as replica:
-        done = crawl(replica)
-    rows = by_ref(done.rows)
-    assert len(rows) == len(folders) == 5
-    for folder in folders:
-        real = json.loads((folder / "dataset-metadata.json").read_text(encoding="utf-8"))
-        row = rows[real["id"]]
-        assert row["Title"] == real["title"]
-        assert [each["name"] for each in row["Licenses"]] == [x["name"] for x in real["licenses"]]
-        assert row["Tags"] == real.get("keywords", [])
-        assert row["Content"] == real.get("description", ""), "Markdown stays as it is"
-        assert row["usabilityRating"] == real.get("usabilityRating", 1.0)

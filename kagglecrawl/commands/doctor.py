@@ -22,6 +22,7 @@ from scrapy.commands import ScrapyCommand
 from scrapy.exceptions import UsageError
 
 from kagglecrawl import findings
+from kagglecrawl.checks import check_types
 from kagglecrawl.commands.crawl import (
     COMPLETE,
     CREDENTIALS,
@@ -29,7 +30,6 @@ from kagglecrawl.commands.crawl import (
     QUOTA,
     STOPPED,
     USAGE,
-    check_types,
 )
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.doctor import lessons, text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from scrapy.settings import BaseSettings
 
 import kagglecrawl
+from kagglecrawl.checks import writable
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import Credentials, CredentialsError, find_credentials
 
@@ -142,14 +142,9 @@ def _folders(config: KaggleConfig) -> Iterator[Check]:
     for name, folder in folders.items():
         if name == "KAGGLE_FINDINGS" and folder == config.workspace:
             continue  # one of them says it
-        there = folder.absolute()
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        if not there.is_dir():
-            yield Check(name, f"{folder}: {there} is a file, not a folder", passed=False)
-        elif not os.access(there, os.W_OK | os.X_OK):
-            yield Check(
-                name, f"{folder}: {there} cannot be written: check who owns it", passed=False
-            )
+        try:
+            writable(folder, str(folder))
+        except SettingError as error:
+            yield Check(name, str(error), passed=False)
         else:
             yield Check(name, f"{folder} can be written")
