@@ -16,6 +16,9 @@ test: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.scheduler
+	$(BIN)/python -m benchmarks.million
+	$(BIN)/python -m benchmarks.kills
 
 schemas: $(VENV)/.crawl
 	$(BIN)/python -m kagglecrawl.items docs/schemas

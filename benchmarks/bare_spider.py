@@ -12,6 +12,7 @@ from typing import Any
 
 from scrapy import Request, Spider
 from scrapy.http import TextResponse
+from scrapy.settings import BaseSettings
 
 _PAGE_SIZE = 200
 
@@ -30,11 +31,13 @@ class BareSpider(Spider):
         self.pages = int(pages)
         self.store = bool(store)
         self.url = f"{os.environ['KAGGLE_API_URL']}/v1/datasets.DatasetApiService"
-        self.headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Authorization": f"Bearer {os.environ['KAGGLE_API_TOKEN']}",
-        }
+
+    @classmethod
+    def update_settings(cls, settings: BaseSettings) -> None:
+        """The token on every request, and on none that a job directory keeps."""
+        super().update_settings(settings)
+        headers = {"Authorization": f"Bearer {os.environ['KAGGLE_API_TOKEN']}"}
+        settings.set("DEFAULT_REQUEST_HEADERS", headers, priority="spider")
 
     async def start(self) -> AsyncIterator[Any]:
         yield self.post("ListDatasets", {"pageSize": _PAGE_SIZE}, self.listed, page=1)
@@ -43,7 +46,7 @@ class BareSpider(Spider):
         return Request(
             f"{self.url}/{method}",
             method="POST",
-            headers=self.headers,
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
             body=json.dumps(body).encode(),
             callback=callback,
             cb_kwargs=cb_kwargs,

@@ -111,7 +111,8 @@ class Bench:
             *(word for name, value in _BARE.items() for word in ("-s", f"{name}={value}")),
             *_QUIET,
         ]
-        env = clean_env(self.folder, **self.replica.crawler_env)
+        # outside of the project, but able to import a part of it
+        env = clean_env(self.folder, **self.replica.crawler_env, PYTHONPATH=str(ROOT))
         return self._counted(command, env, self.folder, pages, pages * PAGE_ROWS)
 
     def _bare_stores(self, pages: int) -> Run:

@@ -87,10 +87,10 @@ def check_folders(settings: BaseSettings) -> None:
     if jobdir := job_dir_of(settings):
         writable(jobdir, f"JOBDIR={jobdir}")
         for uri, options in feeds.items():
-            if options.get("overwrite"):
+            if options.get("format") in {"json", "xml"}:
                 raise SettingError(
-                    f"with JOBDIR the feed {clean(str(uri))} would be overwritten whenever the job "
-                    "goes on: use -o in place of -O"
+                    f"the feed {clean(str(uri))} is {options['format']}, which cannot be gone on "
+                    "with after a stop, so it cannot go with JOBDIR: use jsonlines or csv"
                 )
     if not feeds:
         workspace = KaggleConfig.from_settings(settings).workspace

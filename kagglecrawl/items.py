@@ -21,10 +21,12 @@ from kagglecrawl.kaggle import lenient
 
 def _field(export: str, description: str, **schema: Any) -> Any:
     markdown = schema.pop("markdown", False)
+    page = schema.pop("page", True)
     return dataclasses.field(
         metadata={
             "export": export,
             "markdown": markdown,
+            "page": page,
             "json_schema_extra": {"description": description, **schema},
         }
     )
@@ -82,7 +84,7 @@ class Dataset:
     licenses: list[License] = _field("Licenses", "Licences, by Kaggle's names.", items=_LICENSE)
     tags: list[str] = _field("Tags", "Tags (Kaggle's keywords).")
     content: str = _field("Content", "Description, as Markdown.", markdown=True)
-    version: int | None = _field("Version", "Number of the current version.", minimum=1)
+    version: int | None = _field("Version", "Number of the current version.", minimum=1, page=False)
 
     @property
     def key(self) -> str:
@@ -138,6 +140,15 @@ ITEMS: dict[str, type] = {"datasets": Dataset}
 def feed_fields(item_class: type) -> dict[str, str]:
     """Scrapy's ``FEED_EXPORT_FIELDS`` for an item class: its fields to the seeds' names."""
     return {field.name: field.metadata["export"] for field in dataclasses.fields(item_class)}
+
+
+def page_row(item: Any) -> dict[str, Any]:
+    """An item as a row of its page file: the seeds' fields exactly, under their names."""
+    return {
+        field.metadata["export"]: getattr(item, field.name)
+        for field in dataclasses.fields(item)
+        if field.metadata["page"]
+    }
 
 
 def schema(item_class: type) -> dict[str, Any]:

@@ -38,7 +38,8 @@ from kagglecrawl.kaggle.errors import (
     judge,
     parse_retry_after,
 )
-from kagglecrawl.state.scheduler import Held, KaggleScheduler
+from kagglecrawl.state.holds import Held
+from kagglecrawl.state.scheduler import KaggleScheduler
 
 logger = logging.getLogger(__name__)
 

@@ -44,9 +44,6 @@ DOWNLOAD_HANDLERS = {
     "https": "kagglecrawl.transport.handler.KaggleDownloadHandler",
 }
 SCHEDULER = "kagglecrawl.state.scheduler.KaggleScheduler"
-# First in, first out within a priority: rows come out about in the list's order.
-SCHEDULER_MEMORY_QUEUE = "scrapy.squeues.FifoMemoryQueue"  # default Lifo
-SCHEDULER_DISK_QUEUE = "scrapy.squeues.PickleFifoDiskQueue"  # default Lifo
 
 DOWNLOADER_MIDDLEWARES = {
     # Nearer to the downloader than Scrapy's RetryMiddleware (550): it sees an answer first.
@@ -70,8 +67,10 @@ ITEM_PIPELINES = {
     "kagglecrawl.pipelines.markdown.MarkdownPipeline": 400,
 }
 EXTENSIONS = {
+    # The scheduler writes the feeds (state/feeds.py): a row counts when its request is done.
     "scrapy.extensions.feedexport.FeedExporter": None,
-    "kagglecrawl.extensions.feeds.Feeds": 0,
+    # Off: it keeps a pickle in JOBDIR.
+    "scrapy.extensions.spiderstate.SpiderState": None,
     "kagglecrawl.extensions.progress.Progress": 100,
     # Last at the close: it reports what the others have counted.
     "kagglecrawl.extensions.report.Report": 900,
@@ -92,7 +91,7 @@ FEED_STORE_EMPTY = False  # default True
 FEED_EXPORT_ENCODING = "utf-8"  # default ASCII escapes for JSON
 FEED_EXPORTERS = {
     # lists as JSON, where Scrapy's writes Python's repr
-    "csv": "kagglecrawl.extensions.feeds.CsvExporter",
+    "csv": "kagglecrawl.extensions.exporters.CsvExporter",
     # "File Explorer" is no name that XML could have
     "xml": None,
 }

@@ -133,12 +133,11 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
         {"KAGGLE_API_ENVIRONMENT": "STAGE"},
         ["KAGGLE_API_ENVIRONMENT=STAGE"],
     ),
-    "job whose feed would be overwritten": (
-        ["datasets", "-s", "JOBDIR=job", "-O", "rows.jsonl"],
+    "job with a feed that cannot be gone on with": (
+        ["datasets", "-s", "JOBDIR=job", "-O", "rows.json"],
         {},
-        ["JOBDIR", "-o"],
+        ["rows.json", "JOBDIR", "jsonlines or csv"],
     ),
-    "sample of a job": (["datasets", "-s", "JOBDIR=job", "-a", "sample=3"], {}, ["sample"]),
     "feed of no format": (["datasets", "-O", "rows.txt"], {}, ["format 'txt'", "jsonl"]),
     "feed without a name": (["datasets", "-O", "rows"], {}, ["format", "jsonl"]),
     "token with a line break": (["datasets"], {"KAGGLE_API_TOKEN": "KG AT"}, ["KAGGLE_API_TOKEN"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, scheduler
 from benchmarks.__main__ import main
 from benchmarks.contenders import Bench, Run
 from benchmarks.processes import BenchmarkError, ReplicaProcess, Usage, clean_env, measure
@@ -109,3 +109,11 @@ def test_nothing_of_the_users_own_is_measured_or_sent(
     env = clean_env(tmp_path, KAGGLE_API_URL="http://localhost")
     assert "x" not in env.values()
     assert (env["KAGGLE_API_URL"], env["HOME"]) == ("http://localhost", str(tmp_path))
+
+
+def test_the_schedulers_are_compared_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    assert scheduler.main(["--scale", "small", "--pages", "3", "--repeats", "1"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("Scrapy's, in memory", "Scrapy's, with JOBDIR", "kagglecrawl's, with JOBDIR"):
+        assert re.search(rf"^{re.escape(name)} +[\d,]+ requests/s", printed, re.MULTILINE), printed
+    assert re.search(r"^Bar: .*: (passed|MISSED)|[\d.]+, (passed|MISSED)$", printed, re.MULTILINE)

@@ -25,7 +25,8 @@ from kagglecrawl.kaggle.errors import (
     Unreachable,
 )
 from kagglecrawl.middlewares import KaggleReplyMiddleware, pause
-from kagglecrawl.state.scheduler import Held
+from kagglecrawl.state.holds import Held
+from kagglecrawl.state.scheduler import KaggleScheduler
 
 API = "http://127.0.0.1:9/api"
 
@@ -119,6 +120,34 @@ def test_a_retry_after_date_is_read_by_the_servers_own_clock() -> None:
         "Retry_After": "Thu, 01 Jan 2015 00:00:09 GMT",
     }
     assert 8.9 < wait_of(middleware().process_response(asked(), answer(429, **headers))) < 10
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_429_holds_its_whole_family(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing resource holds nobody but itself."""
+    ours, held = middleware(), list[tuple[str, float]]()
+    scheduler = KaggleScheduler.from_crawler(ours._crawler)
+    monkeypatch.setattr(scheduler, "hold", lambda *given: held.append(given))
+    ours._crawler.engine = Mock(scheduler=scheduler)
+    again = ours.process_response(asked(), answer(status, Retry_After="7"))
+    assert isinstance(again, Request)
+    if status == 429:
+        ((family, until),) = held
+        assert family == "api"
+        assert until == pytest.approx(again.meta["not_before"], abs=1)
+    else:
+        assert not held
+
+
+def test_what_is_asked_again_carries_no_password_of_a_proxy() -> None:
+    """It may wait in a file."""
+    request = asked(proxy="http://p:3128", _auth_proxy="http://p:3128")
+    request.headers["Proxy-Authorization"] = "Basic hunter2"
+    again = middleware().process_response(request, answer(500))
+    assert isinstance(again, Request)
+    assert "Proxy-Authorization" not in again.headers
+    assert not {"proxy", "_auth_proxy"} & again.meta.keys()
+    assert request.headers["Proxy-Authorization"], "that one is still under way"
 
 
 def test_attempts_are_counted_and_end() -> None:

@@ -17,7 +17,10 @@ from kagglecrawl import settings as project
 from kagglecrawl.extensions import progress as module
 from kagglecrawl.extensions.progress import Progress
 from kagglecrawl.spiders.datasets import DatasetsSpider
+from kagglecrawl.state.accounts import Accounts
+from kagglecrawl.state.holds import Holds
 from kagglecrawl.state.scheduler import KaggleScheduler
+from kagglecrawl.state.store import Store
 
 
 @pytest.fixture
@@ -31,18 +34,25 @@ def crawler(tmp_path: Any) -> Crawler:
 
 
 def spider(crawler: Crawler, **arguments: str) -> DatasetsSpider:
-    return DatasetsSpider.from_crawler(crawler, **arguments)
+    """With the accounts that the scheduler gives it."""
+    made = DatasetsSpider.from_crawler(crawler, **arguments)
+    made.accounts = Accounts(Store.in_memory(), made.name, sample=made.sample)
+    return made
 
 
 def count(
     spider: DatasetsSpider, stored: int = 0, skipped: int = 0, failed: int = 0, pending: int = 0
 ) -> None:
-    """Open and close that many accounts."""
-    verdicts = ["stored"] * stored + ["skipped"] * skipped + ["failed"] * failed
-    for number in range(len(verdicts) + pending):
-        spider.accounts.discover(f"{number}")
-    for number, verdict in enumerate(verdicts):
-        spider.accounts.settle(f"{number}", cast(Any, verdict), "reason")
+    """Open and close that many accounts more."""
+    accounts, first = spider.accounts, spider.accounts.count("discovered")
+    keys = [f"{number}" for number in range(first, first + stored + skipped + failed + pending)]
+    for key in keys:
+        accounts.discover(key)
+    accounts.store(SimpleNamespace(key=key) for key in keys[:stored])
+    for key in keys[stored : stored + skipped]:
+        accounts.skip(key, "reason")
+    for key in keys[stored + skipped : stored + skipped + failed]:
+        accounts.fail(key, "reason")
 
 
 def line(
@@ -95,11 +105,35 @@ def test_a_sample_that_is_had_has_no_eta(crawler: Crawler) -> None:
 
 def test_a_hold_is_told(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = KaggleScheduler.from_crawler(crawler)
+    scheduler.holds = Holds(crawler, Store.in_memory())
     crawler.engine = cast(Any, SimpleNamespace(scheduler=scheduler))
-    monkeypatch.setattr(KaggleScheduler, "held_for", lambda _: 90.4)
-    assert line(crawler, 0.0).startswith("0 datasets  waiting 1 min 30 s as Kaggle asks")
-    monkeypatch.setattr(KaggleScheduler, "held_for", lambda _: 0.4)
+    monkeypatch.setattr(Holds, "seconds", lambda _: 90.4)
+    assert line(crawler, 10.0, stored=5).startswith("5 datasets  waiting 1 min 30 s as Kaggle asks")
+    assert "ETA" not in line(crawler, 10.0, stored=5)
+    monkeypatch.setattr(Holds, "seconds", lambda _: 0.4)
     assert line(crawler, 0.0).endswith("0 pending")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ({"pages": "1-5"}, "50 datasets  60/min  0 requests  20 pending  10 skipped  ETA 26 s"),
+        ({"sample": "60"}, "50 datasets  60/min  0 requests  20 pending  10 skipped  ETA 10 s"),
+    ],
+)
+def test_a_job_that_goes_on_is_told_by_its_present_run(
+    crawler: Crawler, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, str], shown: str
+) -> None:
+    """What earlier runs did says nothing of how fast this one is."""
+    monkeypatch.setattr(module, "create_looping_call", lambda *_: Ticking(lambda: None))
+    resumed = spider(crawler, **arguments)
+    count(resumed, stored=40, skipped=5)
+    progress = Progress(crawler, io.StringIO())
+    progress._opened(resumed)
+    assert "ETA" not in progress.line(resumed, 10.0)
+    count(resumed, stored=10, skipped=5, pending=20)
+    assert progress.line(resumed, 10.0) == shown
+    progress._closed()
 
 
 @pytest.mark.parametrize(

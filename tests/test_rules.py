@@ -81,6 +81,40 @@ def test_the_wire_protocol_stands_alone(path: Path) -> None:
             assert module in {"scrapy", "scrapy.Request"}, module
 
 
+@pytest.mark.parametrize("path", python_files(PACKAGE / "state"), ids=relative)
+def test_the_scheduler_and_the_accounts_know_no_resource(path: Path) -> None:
+    allowed = tuple(f"kagglecrawl.{name}" for name in ("state", "kaggle", "config", "checks"))
+    ours = {module for module in imported(path) if below(module, "kagglecrawl")}
+    assert not {module for module in ours if not any(below(module, each) for each in allowed)}
+
+
+@pytest.mark.parametrize("path", python_files(PACKAGE / "pipelines"), ids=relative)
+def test_a_pipeline_knows_neither_the_scheduler_nor_a_spider(path: Path) -> None:
+    others = ("kagglecrawl.state", "kagglecrawl.spiders", "kagglecrawl.transport")
+    assert not [each for each in imported(path) if any(below(each, name) for name in others)]
+
+
+SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|PRAGMA|CREATE (TABLE|INDEX))\b")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_sql_has_one_place(path: Path) -> None:
+    if path in {PACKAGE / "state/database.py", PACKAGE / "state/store.py"}:
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not SQL.match(node.value), node.value
+
+
+#: Whoever reads these runs what is in them.
+RUNS = ("pickle", "marshal", "shelve", "dill", "queuelib")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_nothing_is_kept_in_a_form_that_runs(path: Path) -> None:
+    assert not [each for each in imported(path) if any(below(each, name) for name in RUNS)]
+
+
 #: What waits for a network while everything else stands still, or goes around the scheduler.
 BLOCKING = ("requests", "urllib3", "urllib.request", "http.client", "kaggle", "kagglehub")
 

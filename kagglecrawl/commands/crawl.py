@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import gc
-import re
 import sys
 
 from scrapy import Spider
@@ -33,7 +32,7 @@ from kagglecrawl.checks import check_folders, check_types, job_dir_of
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
 from kagglecrawl.spiders.base import KaggleSpider
-from kagglecrawl.state.job import Job, JobRefused
+from kagglecrawl.state.job import Identity, Job, JobRefused
 
 COMPLETE, FAILED, USAGE, STOPPED, QUOTA, CREDENTIALS = range(6)
 _BY_REASON = {
@@ -41,6 +40,7 @@ _BY_REASON = {
     "cancelled": STOPPED,
     "kaggle_quota": QUOTA,
     "kaggle_credentials": CREDENTIALS,
+    "kaggle_job": USAGE,
 }
 
 
@@ -51,19 +51,7 @@ def exit_code(stats: StatsCollector) -> int:
         return STOPPED
     if reason in _BY_REASON:
         return _BY_REASON[reason]
-    if unstored_feeds(stats):
-        return FAILED
     return COMPLETE if stats.get_value("kaggle/complete") else FAILED
-
-
-def something_missing(stats: StatsCollector) -> bool:
-    """Did anything fail, whatever the run came to in the end?"""
-    failed = (
-        "kaggle/lists/failed",
-        "spider_exceptions/count",
-        *(name for name in stats.get_stats() if re.fullmatch(r"kaggle/\w+/failed", name)),
-    )
-    return unstored_feeds(stats) > 0 or any(stats.get_value(name, 0) for name in failed)
 
 
 def unstored_feeds(stats: StatsCollector) -> int:
@@ -74,8 +62,6 @@ def unstored_feeds(stats: StatsCollector) -> int:
 
 class Command(ScrapyCrawl):
     """The command."""
-
-    _job: Job | None = None
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """One more than Scrapy's."""
@@ -105,8 +91,6 @@ class Command(ScrapyCrawl):
         if not issubclass(spider_class, KaggleSpider):
             super().run(args, opts)
             return
-        if self._job is not None:
-            self._job.write("running")
         crawler = self._crawl(spider_class, opts.spargs)
         if self.crawler_process.bootstrap_failed:
             self.exitcode = FAILED
@@ -114,8 +98,8 @@ class Command(ScrapyCrawl):
         assert crawler.stats is not None
         self.exitcode = exit_code(crawler.stats)
         self._say_unless_logged(crawler)
-        if self._job is not None:
-            self._record(self._job, crawler.stats)
+        if crawler.stats.get_value("finish_reason") is None:
+            self._say_cut_off()
         if count := unstored_feeds(crawler.stats):
             feeds = "A feed" if count == 1 else f"{count} feeds"
             print(
@@ -124,26 +108,19 @@ class Command(ScrapyCrawl):
                 file=sys.stderr,
             )
 
-    def _record(self, job: Job, stats: StatsCollector) -> None:
-        """Note how the run ended. After a second Ctrl-C the job stays as it is, which is killed:
-        Scrapy has not written what was pending."""
-        reason = stats.get_value("finish_reason")
-        if reason is None:
-            return
-        job.missing |= something_missing(stats)
-        if reason != "finished":
-            job.write("stopped")
-        elif not job.missing:
-            job.write("complete")
+    def _say_cut_off(self) -> None:
+        """A second Ctrl-C, or something that hung at the first."""
+        assert self.settings is not None
+        if job_dir_of(self.settings):
+            rest = "Nothing is lost: run the same command again to go on."
         else:
-            job.write("incomplete")
-            if self.exitcode == COMPLETE:
-                self.exitcode = FAILED
-                print("Something failed in an earlier run of this job.", file=sys.stderr)
+            rest = "Without JOBDIR the same command begins anew."
+        print(f"It was ended at once. {rest}", file=sys.stderr)
 
     def _crawl(self, spider_class: type[Spider], arguments: dict[str, str]) -> Crawler:
         assert self.crawler_process is not None
-        crawler = self._create_crawler(spider_class)
+        # Not by Scrapy's own method, which warns that its exporter of feeds is off.
+        crawler = self.crawler_process.create_crawler(spider_class)
         self.crawler_process.crawl(crawler, **arguments)
         # What is loaded by now stays for good: the collector need not look through it again and
         # again (an eighth of the CPU of a call, measured by `make bench`).
@@ -171,22 +148,19 @@ class Command(ScrapyCrawl):
     def _check(self, spider_class: type[KaggleSpider], opts: argparse.Namespace) -> None:
         assert self.settings is not None
         try:
-            arguments = spider_class.args_class.parse(opts.spargs)
-            if getattr(arguments, "sample", None) and job_dir_of(self.settings):
-                raise ArgumentError(
-                    "argument sample cannot be gone on with yet, so leave JOBDIR out"
-                )
+            spider_class.args_class.parse(opts.spargs)
             check_types(self.settings)
             config = KaggleConfig.from_settings(self.settings)
             credentials = find_credentials()
-            if folder := job_dir_of(self.settings):
-                self._job = Job(folder, spider_class.name, opts.spargs, config.api_url)
-                self._job.check()
             if config.transport == "official":
                 from kagglecrawl.transport.official import check_official
 
                 check_official(config.api_url)
             check_folders(self.settings)
+            if folder := job_dir_of(self.settings):
+                settings = self.settings.copy()
+                spider_class.update_settings(settings)
+                Job.check(folder, Identity.of(spider_class.name, opts.spargs, settings))
         except (ArgumentError, SettingError, CredentialsError, JobRefused) as error:
             raise UsageError(str(error)) from None
         if credentials.anonymous:

@@ -44,6 +44,8 @@ class Progress:
         self._filter = _ClearLine(self)
         self._drawn = False
         self._began = time.monotonic()
+        #: Records that earlier runs of the job have stored, and resources that they were done with.
+        self._before = self._done_before = 0
         self._task: object = None
         crawler.signals.connect(self._opened, signals.spider_opened)
         # before the report is logged
@@ -69,17 +71,17 @@ class Progress:
         stored = accounts.count("stored")
         parts = [f"{stored} {spider.name}"]
         scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
-        held = scheduler.held_for() if isinstance(scheduler, KaggleScheduler) else 0
+        held = scheduler.holds.seconds() if isinstance(scheduler, KaggleScheduler) else 0
         if held >= 1:  # first, since a narrow terminal shows the beginning
             parts.append(f"waiting {_duration(held)} as Kaggle asks")
         if elapsed >= 1:
-            parts.append(f"{60 * stored / elapsed:.0f}/min")
+            parts.append(f"{60 * (stored - self._before) / elapsed:.0f}/min")
         parts.append(f"{self._stats.get_value('kaggle/requests', 0)} requests")
         parts.append(f"{accounts.pending} pending")
         for verdict in ("skipped", "failed"):
             if count := accounts.count(verdict):
                 parts.append(f"{count} {verdict}")
-        if not held and (eta := _eta(spider, elapsed)):
+        if not held and (eta := _eta(spider, elapsed, self._before, self._done_before)):
             parts.append(eta)
         return "  ".join(parts)
 
@@ -88,6 +90,9 @@ class Progress:
             return
         for handler in logging.getLogger().handlers:
             handler.addFilter(self._filter)
+        accounts = spider.accounts
+        self._before = accounts.count("stored")
+        self._done_before = accounts.count("discovered") - accounts.pending
         task = create_looping_call(self._draw, spider)
         task.start(_INTERVAL, now=False)
         self._task = task
@@ -107,18 +112,19 @@ class Progress:
             handler.removeFilter(self._filter)
 
 
-def _eta(spider: KaggleSpider, elapsed: float) -> str:
+def _eta(spider: KaggleSpider, elapsed: float, stored_before: int, done_before: int) -> str:
     """When it will be done, if the rest goes as what is done; how long a list is, nobody tells, so
     a whole one is taken for the 10,000 rows that Kaggle gives at most."""
     accounts = spider.accounts
     wanted, done, of_what = spider.expected, accounts.count("discovered") - accounts.pending, ""
+    before = done_before
     if spider.sample:
-        wanted, done = spider.sample, accounts.count("stored")
+        wanted, done, before = spider.sample, accounts.count("stored"), stored_before
     elif wanted is None:
         wanted, of_what = CAP_ROWS, f" for {CAP_ROWS:,} rows"
-    if elapsed < 1 or not 0 < done < wanted:
+    if elapsed < 1 or not before < done < wanted:
         return ""
-    return f"ETA {_duration((wanted - done) * elapsed / done)}{of_what}"
+    return f"ETA {_duration((wanted - done) * elapsed / (done - before))}{of_what}"
 
 
 def _duration(seconds: float) -> str:

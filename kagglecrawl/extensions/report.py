@@ -15,7 +15,7 @@ from scrapy.statscollectors import StatsCollector
 
 from kagglecrawl.kaggle.paging import End
 from kagglecrawl.spiders.base import KaggleSpider
-from kagglecrawl.state.accounts import Verdict
+from kagglecrawl.state.scheduler import KaggleScheduler
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,10 @@ REASONS = {
     "forbidden": "forbidden to this account",
     "refused": "refused by Kaggle",
     "unreadable_ref": "list row without a readable ref",
-    "feed_cannot_be_written": "the feed cannot be written",
+    "nothing_came_of_it": "its answer led to nothing, a fault of kagglecrawl's",
+    "no_verdict": "its callback came to no end",
+    "not_serializable": "its request cannot be kept in JOBDIR",
+    "unreadable_request": "its request in JOBDIR cannot be read",
     "server_error": "Kaggle failed every time",
     "bad_reply": "unreadable answer every time",
     "no_reply": "no whole answer every time",
@@ -42,6 +45,7 @@ _ENDINGS = {
     "kaggle_unreachable": "It stopped before its end: the API cannot be reached.",
     "kaggle_misconfigured": "It stopped before its end: the address is not the API's.",
     "kaggle_failed": "It stopped before its end.",
+    "kaggle_job": "Nothing was done.",
     "kaggle_credentials": "It stopped before its end, for want of credentials that Kaggle accepts.",
 }
 
@@ -52,6 +56,7 @@ class Report:
     def __init__(self, crawler: Crawler) -> None:
         assert crawler.stats is not None
         self._stats: StatsCollector = crawler.stats
+        self._crawler = crawler
         crawler.signals.connect(self._closed, signals.spider_closed)
 
     @classmethod
@@ -62,12 +67,12 @@ class Report:
     def _closed(self, spider: object, reason: str) -> None:
         if not isinstance(spider, KaggleSpider):
             return
-        balanced = spider.accounts.balanced()
-        lost = spider.accounts.count("failed") + self._stats.get_value("kaggle/lists/failed", 0)
-        errors = self._stats.get_value("spider_exceptions/count", 0)
+        scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
+        assert isinstance(scheduler, KaggleScheduler)
+        balanced, accounts = scheduler.balanced, spider.accounts
+        lost = accounts.count("failed") + accounts.count("lists_failed") + accounts.pending
         self._stats.set_value(
-            "kaggle/complete",
-            reason == "finished" and balanced and not (lost or errors or spider.accounts.pending),
+            "kaggle/complete", reason == "finished" and balanced and scheduler.stored and not lost
         )
         summary = "\n".join(self._lines(spider, reason, balanced))
         self._stats.set_value("kaggle/summary", summary)
@@ -85,16 +90,17 @@ class Report:
         ]
         if not balanced:
             lines.append("  The sum is wrong. This is a fault of kagglecrawl's: please report it.")
-        verdicts: tuple[Verdict, ...] = ("skipped", "failed")
-        for verdict in verdicts:
+        for verdict in ("skipped", "failed"):
             for slug, count in accounts.reasons(verdict).items():
                 lines.append(f"  {verdict} {count}: {REASONS.get(slug, slug)}")
-        lines.append(f"  {self._requests(stored)}")
+        lines.append(f"  {self._requests(spider)}")
         lines += [f"  {sentence}" for sentence in self._remarks(spider, reason)]
         return lines
 
-    def _requests(self, stored: int) -> str:
-        sent = self._stats.get_value("kaggle/requests", 0)
+    def _requests(self, spider: KaggleSpider) -> str:
+        """Of this run alone."""
+        stored = spider.accounts.count("stored") - spider.accounts.stored_before
+        sent = self._sent()
         again = sum(
             value
             for name, value in self._stats.get_stats().items()
@@ -110,24 +116,34 @@ class Report:
             text += f"; {seconds:.0f} s, {60 * stored / seconds:.0f} records a minute"
         return text
 
+    def _sent(self) -> int:
+        return int(self._stats.get_value("kaggle/requests", 0))
+
     def _remarks(self, spider: KaggleSpider, reason: str) -> list[str]:
         limit = "It stopped at a limit that was set (CLOSESPIDER_…)."
         unknown = f"It stopped before its end ({reason})."
         ending = _ENDINGS.get(reason, limit if reason.startswith("closespider_") else unknown)
         remarks = [ending]
-        if reason != "finished" and spider.settings.get("JOBDIR"):
+        in_job = bool(spider.settings.get("JOBDIR"))
+        if reason == "kaggle_job":
+            pass  # why, and what to do, is said in its own sentence
+        elif reason != "finished" and in_job:
             remarks.append("Run the same command again to go on.")
         elif reason != "finished":
             remarks.append("Without JOBDIR the same command begins anew.")
-        if failed := self._stats.get_value("kaggle/lists/failed", 0):
+        if failed := spider.accounts.count("lists_failed"):
             were = "page of lists was" if failed == 1 else "pages of lists were"
             remarks.append(f"{failed} {were} given up: what is on them is missing.")
-        if End.CAP in spider.list_ends:
+        if spider.accounts.count(f"ended/{End.CAP}"):
             remarks.append(
                 "The list ended at row 10,000: Kaggle's cap, not its end. Crawl the rest in slices."
             )
-        if before := self._stats.get_value(f"kaggle/{spider.name}/asked_before", 0):
-            remarks.append(f"{before} more were asked for by an earlier run of this job.")
+        if reason == "finished" and in_job and (failed or spider.accounts.count("failed")):
+            remarks.append("Run the same command again to try what failed once more.")
+        if self._stats.get_value("kaggle/complete") and in_job and not self._sent():
+            remarks.append(
+                "The job is complete: nothing was left to do. Name another JOBDIR to crawl anew."
+            )
         stored = spider.accounts.count("stored")
         if reason == "finished" and spider.sample and stored < spider.sample:
             remarks.append(f"Only {stored} of the {spider.sample} asked for could be had.")

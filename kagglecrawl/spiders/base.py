@@ -1,17 +1,18 @@
 """What every spider of ours does: walk lists, fetch single resources, keep their accounts.
 
 A spider declares its calls with ``rows`` (a list, each row to a method) and ``fetch`` (one
-resource). Requests carry only JSON-able values and name their methods, so that a scheduler can
+resource). Requests carry only JSON-able values and name their methods, so that the scheduler can
 keep them; nothing goes around the scheduler.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from scrapy import Request, Spider, signals
+from scrapy import Request, Spider
 from scrapy.crawler import Crawler
 from scrapy.http import TextResponse
 from scrapy.settings import BaseSettings
@@ -21,16 +22,18 @@ from twisted.python.failure import Failure
 from kagglecrawl import findings
 from kagglecrawl.arguments import Arguments, PageRange
 from kagglecrawl.config import KaggleConfig
-from kagglecrawl.items import feed_fields
+from kagglecrawl.items import feed_fields, page_row
 from kagglecrawl.kaggle import lenient
 from kagglecrawl.kaggle.auth import is_loopback
 from kagglecrawl.kaggle.errors import KaggleError, SkipResource, StopCrawl
 from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
+from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import Accounts
 
-#: Children of a page go before the next page.
+#: Children of a page go before the next page, and what has been begun goes before what has not.
 _CHILD_PRIORITY = 10
+_NEXT_STEP_PRIORITY = 20
 
 Output = Iterator[Any]
 
@@ -41,15 +44,18 @@ class KaggleSpider(Spider):
     item_class: ClassVar[type]
     args_class: ClassVar[type[Arguments]] = Arguments
 
+    config: KaggleConfig
+    found: findings.Report
+    #: The scheduler gives it when it opens.
+    accounts: Accounts
+
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name)
+        #: The arguments as they were given; they are part of what makes a job this job.
+        self.given: dict[str, str] = kwargs
         self.args = self.args_class.parse(kwargs)
         #: Why the crawl was stopped before its end, in one sentence; empty if it was not.
         self.stopped_because = ""
-        #: How each list ended: "end", "range", "cap" or "circle".
-        self.list_ends: list[End] = []
-        self._reserve: deque[Request] = deque()
-        self._admitted: set[str] = set()
 
     @classmethod
     def update_settings(cls, settings: BaseSettings) -> None:
@@ -67,24 +73,26 @@ class KaggleSpider(Spider):
         """As Scrapy builds it; wrong arguments and settings raise in one sentence."""
         spider = super().from_crawler(crawler, *args, **kwargs)
         spider.config = KaggleConfig.from_settings(crawler.settings)
-        spider.accounts = Accounts(crawler, cls.name, spider._replace_lost)
         spider.found = findings.load(spider.config)
-        crawler.signals.connect(spider._on_idle, signals.spider_idle)
         return spider
-
-    config: KaggleConfig
-    accounts: Accounts
-    found: findings.Report
 
     # -- what a spider declares -------------------------------------------------------------------
 
     def rows(
-        self, call: Rpc, each: str, *, pages: PageRange | None = None, **fields: Any
+        self,
+        call: Rpc,
+        each: str,
+        *,
+        pages: PageRange | None = None,
+        paged: bool = False,
+        **fields: Any,
     ) -> Request:
-        """A request for a whole list; the method named ``each`` gets every row of it once."""
+        """A request for a whole list; the method named ``each`` gets every row of it once, and the
+        row's position in the list, from 0, which is None unless ``paged``: then the list's pages
+        become page files."""
         span = pages or PageRange()
         cursor = Cursor.begin(call.best_page_size, self.found.of(call.name), span.first, span.last)
-        return self._list_request(call, each, cursor, fields)
+        return self._list_request(call, each, cursor, fields, paged)
 
     def fetch(
         self,
@@ -100,21 +108,17 @@ class KaggleSpider(Spider):
 
         ``again`` lets a request through that was made before.
         """
+        lease = leases.current()
+        begun = lease is not None and lease.key == key
         return self._request(
             call,
             fields,
             callback=self.fetched,
             dont_filter=again,
-            priority=_CHILD_PRIORITY,
+            priority=_NEXT_STEP_PRIORITY if begun else _CHILD_PRIORITY,
             meta={"key": key},
             cb_kwargs={"then": then, "key": key, "row": row},
         )
-
-    # -- accounts ---------------------------------------------------------------------------------
-
-    def skip(self, key: str, reason: str) -> None:
-        """Leave a discovered resource out, with its reason (a word for the stats)."""
-        self.accounts.settle(key, "skipped", reason)
 
     @property
     def sample(self) -> int | None:
@@ -129,10 +133,25 @@ class KaggleSpider(Spider):
             return len(refs)
         return (pages.last - pages.first + 1) * PAGE_ROWS if pages and pages.last else None
 
+    @property
+    def page_folder(self) -> Path | None:
+        """Where the page files go; None if the crawl walks no list that has pages."""
+        return None
+
+    def page_row(self, item: Any) -> str:
+        """An item's line of its page file."""
+        return json.dumps(page_row(item), ensure_ascii=False)
+
     # -- callbacks --------------------------------------------------------------------------------
 
     def listed(
-        self, response: TextResponse, rpc: str, each: str, cursor: dict[str, Any], fields: Any
+        self,
+        response: TextResponse,
+        rpc: str,
+        each: str,
+        cursor: dict[str, Any],
+        fields: Any,
+        paged: bool,
     ) -> Output:
         """One page of a list: its new rows to ``each``, then the page after it."""
         call, here = TABLE[rpc], Cursor(**cursor)
@@ -144,14 +163,17 @@ class KaggleSpider(Spider):
             if position < here.first or (here.stop and position >= here.stop):
                 fresh += 1  # outside the pages asked for: not looked at, so taken for new
                 continue
-            outputs = getattr(self, each)(row if isinstance(row, dict) else {})
+            place = position if paged else None
+            outputs = getattr(self, each)(row if isinstance(row, dict) else {}, place)
             if outputs is None:
                 continue
             fresh += 1
-            yield from self._admit(outputs)
+            yield from outputs
         after = here.advance(len(found), fresh, lenient.text(reply, "nextPageToken"))
+        if paged:
+            self._cover(here, after, len(found))
         if isinstance(after, Cursor):
-            yield from self._admit([self._list_request(call, each, after, fields)])
+            yield self._list_request(call, each, after, fields, paged)
         else:
             self._ended(call, after)
 
@@ -160,33 +182,35 @@ class KaggleSpider(Spider):
         yield from getattr(self, then)(key, row, response.json())
 
     def failed(self, failure: Failure) -> Output:
-        """Every request's errback: settle the account and go on, or stop."""
+        """Every request's errback: give the verdict and go on, or stop."""
         error = failure.value
         request: Request = failure.request  # type: ignore[attr-defined]
         if isinstance(error, StopCrawl):
+            leases.give_back()
             self.stop(error)
             return
-        slug = error.slug if isinstance(error, KaggleError) else type(error).__name__
+        slug = error.slug if isinstance(error, KaggleError) else leases.reason_of(error)
         key = request.meta.get("key")
         if key is None:
             self._count("kaggle/lists/failed")
             self.logger.error(
                 "A page of a list was given up, so what it holds is missing: %s", error
             )
+            leases.declare_failed(slug)
             yield from self._page_after(request.cb_kwargs)
         elif isinstance(error, SkipResource):
             self.logger.info("Skipped %s: %s", key, error)
-            self.accounts.settle(key, "skipped", slug)
+            self.accounts.skip(key, slug)
         else:
             self.logger.warning("Failed %s: %s", key, error)
-            self.accounts.settle(key, "failed", slug)
+            leases.declare_failed(slug)
 
     def _page_after(self, lost: dict[str, Any]) -> Output:
         """The page after one that could not be had, where it can be asked for by number."""
         after = Cursor(**lost["cursor"]).skip()
         if after is not None:
             call = TABLE[lost["rpc"]]
-            yield from self._admit([self._list_request(call, lost["each"], after, lost["fields"])])
+            yield self._list_request(call, lost["each"], after, lost["fields"], lost["paged"])
 
     def stop(self, error: StopCrawl) -> None:
         """Close the spider, once. (Scrapy would log a CloseSpider from an errback as an error.)"""
@@ -205,52 +229,41 @@ class KaggleSpider(Spider):
             self.config.api_url, fields=fields, meta=meta, errback=self.failed, **kwargs
         )
 
-    def _list_request(self, call: Rpc, each: str, cursor: Cursor, fields: Any) -> Request:
+    def _list_request(
+        self, call: Rpc, each: str, cursor: Cursor, fields: Any, paged: bool
+    ) -> Request:
         return self._request(
             call,
             {**fields, **cursor.fields()},
             callback=self.listed,
-            # A walk ends by itself; the filter would end it unseen where a list goes in circles.
-            # Its first page is filtered, so that a resumed job does not begin again.
-            dont_filter=cursor.mode == "token" or cursor.start > cursor.first,
+            # By number, every page is asked for once: one that failed and is asked for again in a
+            # later run is followed by pages that are known. By token, the walk ends by itself; the
+            # filter would end it unseen where a list goes in circles.
+            dont_filter=cursor.mode == "token",
             cb_kwargs={
                 "rpc": call.name,
                 "each": each,
                 "cursor": cursor.to_json(),
                 "fields": fields,
+                "paged": paged,
             },
         )
 
-    def _admit(self, requests: Iterable[Request]) -> Output:
-        """Pass requests on; of a sample, no more than can still be wanted."""
-        for request in requests:
-            if self.sample is not None:
-                if len(self._admitted) >= self.sample:
-                    self._reserve.append(request)
-                    continue
-                if key := request.meta.get("key"):
-                    self._admitted.add(key)
-            yield request
+    def _cover(self, here: Cursor, after: Cursor | End, rows: int) -> None:
+        """Note which rows of the list this reply has covered.
 
-    def _replace_lost(self, key: str) -> None:
-        """If a resource of the sample came to nothing, take the next."""
-        if key not in self._admitted:
-            return
-        self._admitted.remove(key)
-        assert self.crawler.engine is not None
-        waiting, self._reserve = self._reserve, deque()
-        for request in self._admit(waiting):
-            self.crawler.engine.crawl(request)
-
-    def _on_idle(self) -> None:
-        """Close the accounts of what a sample did not need."""
-        reserve, self._reserve = self._reserve, deque()
-        for request in reserve:
-            if key := request.meta.get("key"):
-                self.accounts.settle(key, "skipped", "beyond_sample")
+        By number, a page may hold fewer rows than its span: some are filtered after paging. At its
+        end, a list covers the rest of its last page.
+        """
+        stop = after.start if isinstance(after, Cursor) else here.start + max(rows, here.rows)
+        if isinstance(after, End) and after is not End.RANGE:
+            stop = -(-(here.start + rows) // PAGE_ROWS) * PAGE_ROWS
+        lease = leases.current()
+        if lease is not None and stop > here.start:
+            lease.covered = (here.start, stop)
 
     def _ended(self, call: Rpc, end: End) -> None:
-        self.list_ends.append(end)
+        self.accounts.note(f"ended/{end}")
         self._count(f"kaggle/lists/{call.method}/ended/{end}")
         if end is End.CAP:
             self.logger.warning(
@@ -260,6 +273,7 @@ class KaggleSpider(Spider):
             )
         elif end is End.CIRCLE:
             self._count("kaggle/lists/failed")
+            self.accounts.note("lists_failed")
             self.logger.error("%s gives the same rows again and again: walk ended", call.method)
 
     def _count(self, stat: str, value: int = 1) -> None:

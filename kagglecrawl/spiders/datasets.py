@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from scrapy import Request
 
@@ -12,6 +15,7 @@ from kagglecrawl import arguments
 from kagglecrawl.arguments import ArgumentError, Arguments, PageRange, argument
 from kagglecrawl.items import Dataset, File, files_of
 from kagglecrawl.kaggle import lenient, rpc
+from kagglecrawl.kaggle.names import safe_name
 from kagglecrawl.kaggle.refs import DatasetRef
 from kagglecrawl.pipelines.usability import BELOW, usable
 from kagglecrawl.spiders.base import KaggleSpider, Output
@@ -114,14 +118,11 @@ class DatasetsSpider(KaggleSpider):
     async def start(self) -> AsyncIterator[Any]:
         """The list, or GetDataset for each of ``refs``: its reply is what a list row is."""
         if not self.args.refs:
-            for request in self._admit([self._list()]):
-                yield request
+            yield self._list()
             return
         for ref in self.args.refs:
-            if self.accounts.discover(str(ref)):
-                request = self.fetch(rpc.GET_DATASET, "described", str(ref), **_of(ref))
-                for admitted in self._admit([request]):
-                    yield admitted
+            self.accounts.discover(str(ref))
+            yield self.fetch(rpc.GET_DATASET, "described", str(ref), **_of(ref))
 
     def _list(self) -> Request:
         args = self.args
@@ -129,6 +130,7 @@ class DatasetsSpider(KaggleSpider):
             rpc.LIST_DATASETS,
             each="dataset",
             pages=args.pages,
+            paged=True,
             search=args.search,
             user=args.user,
             group=_GROUP_USER if args.user else None,  # as the CLI does for --user
@@ -140,14 +142,14 @@ class DatasetsSpider(KaggleSpider):
             max_size=args.max_size,
         )
 
-    def dataset(self, row: dict[str, Any]) -> list[Request] | None:
+    def dataset(self, row: dict[str, Any], position: int | None) -> list[Request] | None:
         """A row of the list: ask for its metadata if it is worth it. None: it was seen before."""
         text = lenient.text(row, "ref") or lenient.text(row, "url")
         try:
             ref = DatasetRef.parse(text)
         except ValueError:
-            return self._unreadable(text)
-        if not self.accounts.discover(str(ref)):
+            return self._unreadable(text, position)
+        if not self.accounts.discover(str(ref), position):
             return None
         return self._worthwhile(ref, row)
 
@@ -181,6 +183,25 @@ class DatasetsSpider(KaggleSpider):
             self._looked_in_vain = 0 if more else self._looked_in_vain + 1
             yield Dataset.from_api(key, so_far["row"], so_far["info"], files)
 
+    @property
+    def page_folder(self) -> Path | None:
+        """``meta_data/`` for Kaggle's own list; for one that was narrowed or put in another order a
+        folder of its own in there, named after the arguments, since its pages hold other rows."""
+        if self.args.refs:
+            return None
+        folder = self.config.workspace.absolute() / "output" / self.name / "meta_data"
+        narrowed = [
+            f"{name}={self.given[name]}"
+            for name in self.args.given()
+            if name not in {"pages", "sample", "min_usability", "refs"}
+        ]
+        if not narrowed:
+            return folder
+        name = quote(",".join(sorted(narrowed)), safe="=, ")
+        if len(name) > _LONGEST_FOLDER:
+            name = f"{name[:_LONGEST_FOLDER]}-{sha256(name.encode()).hexdigest()[:12]}"
+        return folder / safe_name(name)
+
     # -- decisions --------------------------------------------------------------------------------
 
     @property
@@ -192,17 +213,17 @@ class DatasetsSpider(KaggleSpider):
 
     def _worthwhile(self, ref: DatasetRef, row: dict[str, Any]) -> list[Request]:
         if usable(lenient.rating(row, "usabilityRating"), self.min_usability) is False:
-            self.skip(str(ref), BELOW)
+            self.accounts.skip(str(ref), BELOW)
             return []
         kept = {name: row[name] for name in row if name.removesuffix("Nullable") in _KEPT}
         return [self.fetch(rpc.GET_DATASET_METADATA, "metadata", str(ref), kept, **_of(ref))]
 
-    def _unreadable(self, text: str) -> list[Request] | None:
+    def _unreadable(self, text: str, position: int | None) -> list[Request] | None:
         key = f"unreadable:{text[:200]}"
-        if not self.accounts.discover(key):
+        if not self.accounts.discover(key, position):
             return None
         self.logger.warning("A row of the list has no readable ref: %.200r", text)
-        self.accounts.settle(key, "failed", "unreadable_ref")
+        self.accounts.fail(key, "unreadable_ref")
         return []
 
     def _needs_file_list(self, files: list[File], size: int) -> bool:
@@ -230,6 +251,8 @@ class DatasetsSpider(KaggleSpider):
         )
 
 
+#: Characters of a folder's name that are taken from the arguments.
+_LONGEST_FOLDER = 100
 #: How often in a row ListDatasetFiles may name no more files than the metadata.
 _LOOKS_IN_VAIN = 3
 #: What a list row is kept for; the rest need not wait in a queue.

@@ -1,124 +1,241 @@
 """The account of every resource: discovered = stored + skipped + failed + pending, always.
 
-Kept as separate counters, so that the sum can be wrong and is checked. Stats, for a spider named
-``datasets``: ``kaggle/datasets/discovered``, ``…/stored``, ``…/skipped``, ``…/failed``,
-``…/pending``, and ``…/skipped/<reason>``, ``…/failed/<reason>``.
+The counts are kept one by one in the store, over all runs of the job, so that their sum can be
+wrong and is checked. What a callback says counts when its request is acknowledged, and not before.
+Stats, for a spider named ``datasets``: ``kaggle/datasets/discovered``, ``…/stored``, ``…/skipped``,
+``…/failed``, ``…/pending``, ``…/skipped/<reason>``, ``…/failed/<reason>``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from scrapy import Request, signals
-from scrapy.crawler import Crawler
-from scrapy.http import Response
-from scrapy.statscollectors import StatsCollector
-from twisted.python.failure import Failure
+from kagglecrawl.kaggle.paging import PAGE_ROWS
+from kagglecrawl.state.leases import Found, Lease, Settled, current
+from kagglecrawl.state.store import Store, Verdict
 
-Verdict = Literal["stored", "skipped", "failed"]
+#: Skipped for this reason: there were enough without it. A page that lacks such a row is not whole.
+BEYOND_SAMPLE = "beyond_sample"
 
 
 class Accounts:
-    """Who was discovered, and what became of them. One per spider.
+    """Who was discovered, and what became of them.
 
-    ``on_loss`` is called with the key of a resource that ends as anything but stored.
+    ``page_row`` gives an item's line of the page file; ``sample`` is how many items are wanted.
     """
 
-    def __init__(self, crawler: Crawler, resource: str, on_loss: Callable[[str], None]) -> None:
-        self._crawler = crawler
-        self._prefix = f"kaggle/{resource}"
-        self._seen: set[str] = set()
-        self._pending: set[str] = set()
-        self._on_loss = on_loss
-        crawler.signals.connect(self._item_scraped, signals.item_scraped)
-        crawler.signals.connect(self._item_dropped, signals.item_dropped)
-        crawler.signals.connect(self._item_error, signals.item_error)
-        crawler.signals.connect(self._spider_error, signals.spider_error)
-        crawler.signals.connect(self._request_dropped, signals.request_dropped)
+    def __init__(
+        self,
+        store: Store,
+        resource: str,
+        page_row: Callable[[Any], str] | None = None,
+        sample: int | None = None,
+    ) -> None:
+        self._store = store
+        self.resource = resource
+        self._page_row = page_row
+        self._sample = sample
+        #: What earlier runs of the job have stored.
+        self.stored_before = store.count("stored")
+        self._admitted = 0
+        if sample:
+            store.prepare_sample()
+            self._admitted = store.admitted()
+        #: Pages of which something has changed since they were last looked at.
+        self.touched: set[int] = set()
 
-    @property
-    def _stats(self) -> StatsCollector:
-        assert self._crawler.stats is not None  # Scrapy makes it after the spider
-        return self._crawler.stats
+    # -- what a spider says -----------------------------------------------------------------------
 
-    def discover(self, key: str) -> bool:
-        """Open an account; False if this one was discovered before."""
-        if key in self._seen:
-            self._stats.inc_value(f"{self._prefix}/seen_again")
-            return False
-        self._seen.add(key)
-        self._pending.add(key)
-        self._stats.inc_value(f"{self._prefix}/discovered")
-        return True
+    def discover(self, key: str, position: int | None = None) -> bool:
+        """Open an account; False if it is known. ``position`` is its row in the list, from 0."""
+        lease = current()
+        if lease is not None and key in lease.found:
+            known = True
+        else:
+            known = self._store.known(key) is not None
+        if known:
+            self.note("seen_again")
+        elif lease is None:
+            self._found(Found(key, position))
+        else:
+            lease.found[key] = Found(key, position)
+        return not known
 
-    def settle(self, key: str, verdict: Verdict, reason: str = "") -> bool:
-        """Close an account, with its reason unless it is stored; False if it was closed before.
+    def skip(self, key: str, reason: str) -> None:
+        """Close an account: left out, for this reason, a word."""
+        self._say(Settled(key, Verdict.SKIPPED, reason))
 
-        One that is not known was discovered by an earlier run of the job.
-        """
-        if key not in self._seen:
-            self.discover(key)
-        if key not in self._pending:
-            return False
-        self._pending.remove(key)
-        self._stats.inc_value(f"{self._prefix}/{verdict}")
-        if verdict != "stored":
-            self._stats.inc_value(f"{self._prefix}/{verdict}/{reason}")
-            self._on_loss(key)
-        return True
+    def fail(self, key: str, reason: str) -> None:
+        """Close an account: could not be had, for this reason, a word."""
+        self._say(Settled(key, Verdict.FAILED, reason))
 
-    def lose(self, key: str, reason: str) -> None:
-        """What was counted as stored could not be written: it has failed."""
-        self._stats.inc_value(f"{self._prefix}/stored", -1)
-        self._stats.inc_value(f"{self._prefix}/failed")
-        self._stats.inc_value(f"{self._prefix}/failed/{reason}")
-        self._on_loss(key)
+    def note(self, name: str, by: int = 1) -> None:
+        """Add to a count of the job's."""
+        lease = current()
+        if lease is None:
+            self._store.add_count(name, by)
+        else:
+            lease.counts[name] = lease.counts.get(name, 0) + by
+
+    def _say(self, settled: Settled) -> None:
+        lease = current()
+        if lease is None:
+            self._settle(settled)
+        else:
+            lease.settled[settled.key] = settled
+
+    # -- what can be read -------------------------------------------------------------------------
 
     @property
     def pending(self) -> int:
-        """How many are still open."""
-        return len(self._pending)
+        """How many accounts are open."""
+        return self.count("pending")
 
     def count(self, name: str) -> int:
-        """One of the counters: discovered, stored, skipped, failed."""
-        return int(self._stats.get_value(f"{self._prefix}/{name}", 0))
+        """One of the counts: discovered, stored, skipped, failed, or any other."""
+        return self._store.count(name)
 
-    def reasons(self, verdict: Verdict) -> dict[str, int]:
+    def reasons(self, verdict: str) -> dict[str, int]:
         """Counts by reason, the largest first."""
-        head = f"{self._prefix}/{verdict}/"
-        stats = self._stats.get_stats().items()
-        found = {name[len(head) :]: value for name, value in stats if name.startswith(head)}
-        return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+        return self._store.counts(f"{verdict}/")
+
+    def counts(self) -> dict[str, int]:
+        """All of them."""
+        return self._store.counts()
 
     def balanced(self) -> bool:
-        """True when the sum is right; also sets the ``pending`` stat."""
-        self._stats.set_value(f"{self._prefix}/pending", self.pending)
-        ends = sum(self.count(name) for name in ("stored", "skipped", "failed"))
-        return self.count("discovered") == ends + self.pending
+        """True when the sum is right, and each count is what a look at all resources finds."""
+        tally = self._store.tally()
+        ends = sum(self.count(verdict) for verdict in Verdict)
+        return self.count("discovered") == ends and all(
+            self.count(verdict) == tally.get(verdict, 0) for verdict in Verdict
+        )
 
-    def _item_scraped(self, item: Any) -> None:
-        self.settle(item.key, "stored")
+    # -- a sample ---------------------------------------------------------------------------------
 
-    def _item_dropped(self, item: Any, exception: BaseException) -> None:
-        self.settle(item.key, "skipped", getattr(exception, "slug", "dropped"))
+    def room(self) -> bool:
+        """May work on one more resource begin?"""
+        return self._sample is None or self.count("stored") + self._admitted < self._sample
 
-    def _item_error(self, item: Any, failure: Failure) -> None:
-        self.settle(item.key, "failed", f"pipeline_{type(failure.value).__name__}")
+    def sated(self) -> bool:
+        """Has the sample all that it wants?"""
+        return self._sample is not None and self.count("stored") >= self._sample
 
-    def _request_dropped(self, request: Request) -> None:
-        """Scrapy's duplicate filter knows the request: an earlier run of this job asked it, and
-        counts it, unless what came of it is still in the queue."""
-        key = request.meta.get("key")
-        if key in self._pending:
-            self._pending.remove(key)
-            self._seen.remove(key)
-            self._stats.inc_value(f"{self._prefix}/discovered", -1)
-            self._stats.inc_value(f"{self._prefix}/asked_before")
+    def begin(self, key: str) -> None:
+        """Work on a resource begins."""
+        if self._sample is not None and self._store.admit(key):
+            self._admitted += 1
 
-    def _spider_error(self, failure: Failure, response: Response | Failure | None) -> None:
-        request = getattr(response, "request", None)
-        if request is not None and (key := request.meta.get("key")):
-            self.settle(key, "failed", f"callback_{type(failure.value).__name__}")
+    # -- at the acknowledgement -------------------------------------------------------------------
+
+    def is_closed(self, key: str) -> bool:
+        """Has it been stored or skipped?"""
+        known = self._store.known(key)
+        return known is not None and known.verdict in {Verdict.STORED, Verdict.SKIPPED}
+
+    def missing_verdict(self, lease: Lease) -> bool:
+        """Has the lease come to its end, and said nothing of the resource that it was for?"""
+        key = lease.key
+        return not (
+            key is None
+            or key in lease.settled
+            or any(getattr(item, "key", None) == key for item in lease.items)
+            or any(child.meta.get("key") == key for child in lease.children)
+            or self._has_verdict(key)
+        )
+
+    def apply(self, lease: Lease) -> None:
+        """Everything that the lease says now counts."""
+        if lease.error:
+            self.broken(lease.key, lease.error)
+        for name, by in lease.counts.items():
+            self._store.add_count(name, by)
+        for found in lease.found.values():
+            self._found(found)
+        for settled in lease.settled.values():
+            self._settle(settled)
+        if lease.covered is not None:
+            self._cover(*lease.covered)
+
+    def store(self, items: Iterable[Any]) -> None:
+        """These items' rows are in the feeds."""
+        for item in items:
+            if key := getattr(item, "key", None):
+                row = self._page_row(item) if self._page_row else None
+                self._settle(Settled(key, Verdict.STORED, ""), row)
+
+    def broken(self, key: str | None, reason: str) -> None:
+        """A request for this resource, or for none, has failed, and nothing that it said counts."""
+        if key is None:
+            self._store.add_count("lists_failed")
         else:
-            self._stats.inc_value("kaggle/lists/failed")
+            self._settle(Settled(key, Verdict.FAILED, reason))
+
+    def reopen(self, key: str | None) -> None:
+        """What an earlier run has failed at is tried again."""
+        if key is None:
+            self._store.add_count("lists_failed", -1)
+            return
+        known = self._store.known(key)
+        if known is not None and known.verdict is Verdict.FAILED:
+            self._uncount(known.verdict, known.reason)
+            self._store.add_count("pending")
+            self._store.settle(key, Verdict.PENDING, "")
+            self._touch(known.page)
+
+    def close_open(self, verdict: Verdict, reason: str) -> None:
+        """Give everything that is still open this verdict."""
+        for key in self._store.open_keys():
+            self._settle(Settled(key, verdict, reason))
+
+    def _has_verdict(self, key: str) -> bool:
+        known = self._store.known(key)
+        return known is not None and known.verdict is not Verdict.PENDING
+
+    def _found(self, found: Found) -> None:
+        position = found.position
+        page = None if position is None else position // PAGE_ROWS + 1
+        if self._store.discover(found.key, page, position):
+            self._store.add_count("discovered")
+            self._store.add_count("pending")
+            self._touch(page)
+        else:
+            self._store.add_count("seen_again")
+
+    def _settle(self, settled: Settled, row: str | None = None) -> None:
+        known = self._store.known(settled.key)
+        if known is None:
+            self._found(Found(settled.key, None))
+        elif known.verdict not in {Verdict.PENDING, Verdict.FAILED}:
+            return  # it has its verdict
+        if known is not None and known.verdict is Verdict.FAILED:
+            self._uncount(known.verdict, known.reason)
+        else:
+            self._store.add_count("pending", -1)
+        if known is not None and known.admitted:
+            self._admitted -= 1
+        self._store.settle(settled.key, settled.verdict, settled.reason, row)
+        self._store.add_count(settled.verdict)
+        if settled.reason:
+            self._store.add_count(f"{settled.verdict}/{settled.reason}")
+        self._touch(known.page if known else None)
+
+    def _uncount(self, verdict: Verdict, reason: str) -> None:
+        self._store.add_count(verdict, -1)
+        if reason:
+            self._store.add_count(f"{verdict}/{reason}", -1)
+
+    def _cover(self, start: int, stop: int) -> None:
+        """Rows of the list from ``start`` up to ``stop`` have been seen."""
+        while start < stop:
+            page = start // PAGE_ROWS + 1
+            end = min(stop, page * PAGE_ROWS)
+            self._store.list_page(page, end - start)
+            self.touched.add(page)
+            start = end
+
+    def _touch(self, page: int | None) -> None:
+        if page is not None:
+            self._store.touch_page(page)
+            self.touched.add(page)

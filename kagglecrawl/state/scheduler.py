@@ -1,114 +1,438 @@
-"""Scrapy's scheduler, taught to wait: for a request's own time, and for a whole quota family.
+"""The scheduler: every request is leased, and done only when all that came of it is safe.
+
+A request that is handed out is a lease (leases.py). When the engine says that it is over, its lease
+is acknowledged: if its callback came to its end, and every item passed its pipelines or was dropped
+with a reason, its rows go to the feeds, its children into the queue, its resources get their
+verdicts, and it is done, all in one transaction (commits.py). If not, it has failed, with its
+reason, and nothing of it counts. What a killed process had not committed did not happen, and the
+next run does it.
 
 ``meta["not_before"]`` (seconds since the epoch) keeps one request back; ``hold(family, until)``
-keeps back every request of that family, as a Retry-After asks. Waiting here costs no download
-slot, and the engine is woken when the next one falls due.
+keeps back every request of that family, as a Retry-After asks. Waiting here costs no download slot,
+and the engine is woken when the next one falls due. Without JOBDIR all of it runs in memory.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import contextlib
+import logging
+import sqlite3
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
 
-from scrapy import Request
-from scrapy.core.engine import ExecutionEngine
-from scrapy.core.scheduler import Scheduler
-from scrapy.utils.asyncio import call_later
+from scrapy import Request, Spider, signals
+from scrapy.core.scheduler import BaseScheduler
+from scrapy.crawler import Crawler
+from scrapy.exceptions import CloseSpider
+from scrapy.utils.asyncio import CallLaterResult, call_later
+from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
-from kagglecrawl.state import internals
+from kagglecrawl.state import codec, internals
+from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
+from kagglecrawl.state.commits import Commits
+from kagglecrawl.state.feeds import ExportError, FeedRefused, Feeds
+from kagglecrawl.state.holds import Holds
+from kagglecrawl.state.job import Identity, Job, JobRefused
+from kagglecrawl.state.leases import (
+    Interrupted,
+    Lease,
+    Witness,
+    hand_out,
+    lease_of,
+    parent_of,
+    unwrap,
+)
+from kagglecrawl.state.pages import PageFiles
+from kagglecrawl.state.queue import Queue
+from kagglecrawl.state.store import Row, Store, Verdict
+
+logger = logging.getLogger(__name__)
+
+#: A signal of ours: the spider closes, and what is under way is given up now.
+interrupted = object()
+#: Seconds from the moment the spider begins to close until what is under way is given up, and until
+#: the process ends whatever hangs. A person who pressed Ctrl-C waits no longer than 5.
+GRACE = 1.5
+PATIENCE = 4.0
+#: What the retries of a request have counted; a new run begins anew.
+_COUNTED_PER_RUN = ("attempt", "waits", "waited")
 
 
-class Held(Exception):
-    """A request's family is held until ``until``; it was handed out, and must not be sent."""
+class KaggleScheduler(BaseScheduler):
+    """The project's scheduler, for every spider."""
 
-    def __init__(self, until: float) -> None:
-        super().__init__(f"held until {until:.0f}")
-        self.until = until
+    accounts: Accounts
+    holds: Holds
+    feeds: Feeds
 
+    def __init__(self, crawler: Crawler) -> None:
+        assert crawler.stats is not None
+        self.crawler = crawler
+        self._stats = crawler.stats
+        self._leases: dict[int, Lease] = {}
+        #: Of a crawl without JOBDIR: requests that have no JSON (`scrapy shell` makes such).
+        self._kept: dict[str, Request] = {}
+        self._job: Job | None = None
+        self._opened = False
+        self._closing = False
+        #: At the end: is the sum of the accounts right, and are all feeds at their places?
+        self.balanced = True
+        self.stored = True
+        self._timers: list[CallLaterResult] = []
 
-class KaggleScheduler(Scheduler):
-    """The project's scheduler; requests without ``not_before`` and family are Scrapy's own."""
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        """As Scrapy builds it."""
+        return cls(crawler)
 
-    _waiting: list[tuple[float, int, Request]]
-    _held_until: dict[str, float]
-    _order: itertools.count[int]
-    _wake_at: float
+    # -- what Scrapy calls ------------------------------------------------------------------------
 
-    def _init_waiting(self) -> None:
-        self._waiting = []
-        self._held_until = {}
-        self._order = itertools.count()
-        self._wake_at = 0.0
+    def open(self, spider: Spider) -> None:
+        """Take the job; where it cannot be gone on with, the spider is closed again."""
+        self._spider = spider
+        try:
+            self._open(spider)
+        except (JobRefused, FeedRefused, sqlite3.Error, OSError) as error:
+            self._refuse(str(error))
+            return
+        assert self.crawler.engine is not None
+        internals.watch(self.crawler.engine, self._ended, self._on_closing)
+        Witness(self.crawler, self._of_no_request)
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self._init_waiting()
+    def has_pending_requests(self) -> bool:
+        """Is there anything to do, now or later?"""
+        if not self._opened or self._commits.broken:
+            return False
+        if self._leases:
+            return True
+        if self.accounts.sated() and self._queue.any():
+            self._drop_the_rest()
+        return self._queue.any()
+
+    def enqueue_request(self, request: Request) -> bool:
+        """Keep a request; False if it is known. What a callback yields is kept with its lease."""
+        kept = False
+        if self._opened and not self._commits.broken:
+            with self._writing():
+                kept = self._keep(request)
+        return kept
+
+    def next_request(self) -> Request | None:
+        """The next request that may be sent now, leased."""
+        if not self._opened or self._closing or self._commits.broken:
+            return None
+        with self._writing():
+            while True:
+                only_begun = not self.accounts.room()
+                row = self._queue.pop(time.time(), self.holds.until, only_begun=only_begun)
+                if row is None:
+                    break
+                if (request := self._lease(row)) is not None:
+                    return request
+            self.holds.wake_when_due(self._queue.families(), self._queue.next_due())
+        return None
+
+    def close(self, reason: str) -> Deferred[None] | None:
+        """Commit what is done; the rest stays for the next run."""
+        if not self._opened:
+            return None
+        return deferred_from_coro(self._close(reason))
+
+    # -- what others of ours call -----------------------------------------------------------------
 
     def hold(self, family: str, until: float) -> None:
         """Hand out nothing of this quota family before ``until`` (seconds since the epoch)."""
-        self._held_until[family] = max(until, self._held_until.get(family, 0.0))
+        with self._writing():
+            self.holds.hold(family, until)
+            self._commits.now()  # a kill must not shorten it
 
-    def check(self, request: Request) -> None:
-        """Raise ``Held`` if nothing of the request's family may be sent now.
+    # -- opening and closing ----------------------------------------------------------------------
 
-        A request that was handed out waits its turn in the downloader, where a 429 may overtake it.
-        """
-        until = self._held_until.get(request.meta.get("family", ""), 0.0)
-        if until > time.time():
-            raise Held(until)
+    def _open(self, spider: Spider) -> None:
+        folder = Path(self.crawler.settings["JOBDIR"]) if self.crawler.settings["JOBDIR"] else None
+        if folder is not None:
+            self._job = Job.take(folder, _identity(spider, self.crawler))
+        store = self._store = self._job.store if self._job else Store.in_memory()
+        pages = PageFiles.of_spider(spider)
+        page_row = getattr(spider, "page_row", None) if pages else None
+        self.accounts = Accounts(store, spider.name, page_row, getattr(spider, "sample", None))
+        self.holds = Holds(self.crawler, store)
+        self.feeds = Feeds.from_crawler(self.crawler, store, folder)
+        self.feeds.open()
+        self._begin_run(store)
+        self._commits = Commits(
+            store, self.feeds, self.accounts, pages, self._stats, self._stop_crawl
+        )
+        self._commits.pages_again()
+        self._commits.show()
+        self._queue = Queue(store, self._run)
+        spider.accounts = self.accounts  # type: ignore[attr-defined]
+        self._opened = True
 
-    def held_for(self) -> float:
-        """Seconds until the last hold ends; 0 when nothing is held."""
-        return max(0.0, max(self._held_until.values(), default=0.0) - time.time())
+    def _refuse(self, why: str) -> None:
+        if self._job is not None:
+            self._job.leave()
+        self.accounts = Accounts(Store.in_memory(), self._spider.name)
+        self._spider.accounts = self.accounts  # type: ignore[attr-defined]
+        self._stop(why)
+        # Not raised here: Scrapy would leave its scraper half open, and say so with a traceback.
+        self.crawler.signals.connect(_close_again, signals.spider_opened)
 
-    def enqueue_request(self, request: Request) -> bool:
-        """Keep the request, until its time if it has one."""
-        if request.meta.get("not_before", 0.0) > time.time():
-            self._wait(request, request.meta["not_before"])
-            return True
-        return super().enqueue_request(request)
+    def _begin_run(self, store: Store) -> None:
+        self._run = int(store.get("run") or 0) + 1
+        for key, _ in list(store.failed_requests()):
+            self.accounts.reopen(key)
+        store.begin_run(self._run)
+        facts = {
+            "run": self._run,
+            "run_started": time.time(),
+            "run_stored": store.count("stored"),
+            "run_ended": "",
+            "clean": 0,
+        }
+        for name, value in facts.items():
+            store.put(name, str(value))
+        store.commit()
 
-    def next_request(self) -> Request | None:
-        """The next request that may be sent now."""
-        now = time.time()
-        while self._waiting and self._waiting[0][0] <= now:
-            super().enqueue_request(heapq.heappop(self._waiting)[2])
-        while (request := super().next_request()) is not None:
-            held_until = self._held_until.get(request.meta.get("family", ""), 0.0)
-            # a request from a job directory may still have to wait for its own time
-            until = max(held_until, request.meta.get("not_before", 0.0))
-            if until <= now:
-                return request
-            # back through the queue when the hold ends, past the duplicate filter
-            self._wait(request.replace(dont_filter=True), until)
-        if self._waiting:
-            self._wake_for(self._waiting[0][0], now)
-        return None
+    def _on_closing(self) -> None:
+        """Nothing more is handed out, and what is under way has a moment to come to its end."""
+        self._closing = True
+        if self._leases:
+            self._give_up_queued()
+            self._timers.append(call_later(GRACE, self._interrupt))
+            self._timers.append(call_later(PATIENCE, self._leave))
 
-    def __len__(self) -> int:
-        """How many are queued or wait for their time; the engine goes on while there are any."""
-        return super().__len__() + len(self._waiting)
-
-    def close(self, reason: str) -> Deferred[None] | None:
-        """Give what waits back to the queue, so that a job directory keeps it."""
-        for _, _, request in sorted(self._waiting):
-            super().enqueue_request(request)
-        self._waiting.clear()
-        return super().close(reason)
-
-    def _wait(self, request: Request, until: float) -> None:
-        heapq.heappush(self._waiting, (until, next(self._order), request))
-
-    def _wake_for(self, when: float, now: float) -> None:
-        if now < self._wake_at <= when:
-            return  # a timer for an earlier moment is running
-        self._wake_at = when
-        assert self.crawler is not None
+    def _give_up_queued(self) -> None:
         assert self.crawler.engine is not None
-        call_later(max(0.0, when - now), self._wake, self.crawler.engine)
+        internals.fail_queued(self.crawler.engine, Interrupted)
 
-    def _wake(self, engine: ExecutionEngine) -> None:
-        self._wake_at = 0.0
-        internals.wake(engine)
+    def _interrupt(self) -> None:
+        self._give_up_queued()
+        self.crawler.signals.send_catch_log(interrupted)
+
+    def _leave(self) -> None:
+        """Something hangs. What is acknowledged is safe; what is not is done by the next run."""
+        logger.warning("%d requests do not come to an end: left as they are", len(self._leases))
+        self._commits.now()
+        internals.stop_reactor()
+
+    async def _close(self, reason: str) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self.holds.stop()
+        finished = reason == "finished" and not self._commits.broken
+        with self._writing():
+            if finished and not self._queue.any():
+                self.accounts.close_open(Verdict.FAILED, "nothing_came_of_it")
+            self._commits.now()
+            finished = finished and not self._commits.broken
+            self.stored = await self.feeds.close(finished=finished)
+            if not self._commits.broken:
+                self._store.put("clean", "1")
+                self._store.put("run_ended", str(time.time()))
+                self._store.put("reason", reason if self.stored else "feeds_not_stored")
+                self._store.commit()
+        self.stored = self.stored and not self._commits.broken
+        self.balanced = self.accounts.balanced()
+        self._commits.show()
+        if self._job is not None:
+            self._job.leave()
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _is_open(self, lease: Lease) -> bool:
+        return self._leases.get(lease.number) is lease
+
+    def _keep(self, request: Request) -> bool:
+        lease, parent = lease_of(request), parent_of(request)
+        if lease is not None and not lease.called and self._is_open(lease):
+            self._put_back(lease, request)  # a middleware's: a retry, a redirect
+            return True
+        if lease is not None:
+            request = unwrap(request.copy())  # the lease goes on with its own
+        if parent is not None and self._is_open(parent):
+            parent.children.append(request)
+            return True
+        return self._push(request)
+
+    def _push(self, request: Request) -> bool:
+        due = _due(request)
+        try:
+            data = self._encode(request)
+        except codec.NotSerializable as error:
+            logger.error("A request cannot be kept in JOBDIR, so it is not made: %s", error)
+            self._stats.inc_value("scheduler/unserializable")
+            self.accounts.broken(request.meta.get("key"), "not_serializable")
+            return False
+        fingerprint = None
+        if not request.dont_filter:
+            assert self.crawler.request_fingerprinter is not None
+            fingerprint = self.crawler.request_fingerprinter.fingerprint(request)
+        family, key = request.meta.get("family", ""), request.meta.get("key")
+        new = self._queue.push(fingerprint, family, request.priority, key, data, due)
+        self._stats.inc_value("scheduler/enqueued" if new else "dupefilter/filtered")
+        self._commits.soon()
+        return new
+
+    def _put_back(self, lease: Lease, request: Request) -> None:
+        """The lease's request is to be made again, perhaps changed."""
+        request = unwrap(request)
+        if not lease.own_proxy:
+            request.meta.pop("proxy", None)  # the next time it may be another
+        due = _due(request)
+        try:
+            data = self._encode(request)
+        except codec.NotSerializable as error:
+            logger.error("A request cannot be kept in JOBDIR, so it is given up: %s", error)
+            lease.fail("not_serializable")
+            return
+        del self._leases[lease.number]
+        family = request.meta.get("family", "")
+        self._queue.put_back(lease.number, family, request.priority, data, due)
+        self._commits.soon()
+
+    def _encode(self, request: Request) -> str:
+        try:
+            return codec.encode(request, self._spider)
+        except codec.NotSerializable:
+            if self._job is not None:
+                raise
+            self._kept[name := f"kept {id(request)}"] = request
+            return name
+
+    def _lease(self, row: Row) -> Request | None:
+        try:
+            request = self._kept.pop(row.data, None) or codec.decode(row.data, self._spider)
+        except (ValueError, TypeError) as error:
+            logger.error("A request of the job cannot be made: %s", error)
+            self._store.fail(row.id, "unreadable_request")
+            self.accounts.broken(row.key, "unreadable_request")
+            return None
+        if row.run != self._run:
+            for name in _COUNTED_PER_RUN:
+                request.meta.pop(name, None)
+        lease = self._leases[row.id] = Lease(row.id, request, row.key)
+        if row.key is not None:
+            self.accounts.begin(row.key)
+        self._stats.inc_value("scheduler/dequeued")
+        return hand_out(lease, internals.default_callback(self._spider))
+
+    def _drop_the_rest(self) -> None:
+        """The sample has all that it wants."""
+        with self._writing():
+            self.accounts.close_open(Verdict.SKIPPED, BEYOND_SAMPLE)
+            self._queue.drop()
+            self._commits.soon()
+
+    # -- verdicts ---------------------------------------------------------------------------------
+
+    def _ended(self, request: Request) -> None:
+        """The engine is through with a request, its callback and its items."""
+        lease = lease_of(request)
+        if lease is not None and self._is_open(lease) and not self._commits.broken:
+            with self._writing():
+                self._acknowledge(lease)
+
+    def _acknowledge(self, lease: Lease) -> None:
+        if lease.instead is not None and not lease.error:
+            self._put_back(lease, lease.instead)
+            return
+        del self._leases[lease.number]
+        if not (lease.ended or lease.error):
+            lease.fail("no_verdict")
+        if not lease.error and self.accounts.missing_verdict(lease):
+            lease.fail("nothing_came_of_it")
+        items = self._export(lease) if not lease.error else []
+        if lease.error and not lease.declared:
+            logger.debug("Failed %s: %s", lease.key or lease.request, lease.error)
+            self.accounts.broken(lease.key, lease.error)
+        else:
+            self.accounts.apply(lease)
+            self.accounts.store(items)
+            self._adopt(lease.children)
+        if lease.error:
+            self._store.fail(lease.number, lease.error)
+        else:
+            self._store.finish(lease.number)
+        self._commits.soon()
+
+    def _export(self, lease: Lease) -> list[Any]:
+        """The lease's items whose rows are in the feeds now; none if one cannot be exported."""
+        items = self._wanted(lease)
+        try:
+            self.feeds.add(items)
+        except ExportError as error:
+            cause = error.__cause__ or error
+            logger.error("Failed %s: its row cannot be exported: %s", lease.key, cause)
+            lease.fail(f"feed_{type(cause).__name__}")
+            return []
+        return items
+
+    def _adopt(self, children: list[Request]) -> None:
+        for child in children:
+            if not self._push(child):
+                self.crawler.signals.send_catch_log(
+                    signals.request_dropped, request=child, spider=self._spider
+                )
+
+    def _wanted(self, lease: Lease) -> list[Any]:
+        """The lease's items without those that are here twice, or whose verdict is known."""
+        seen = {key for key, said in lease.settled.items() if said.verdict is Verdict.SKIPPED}
+        found = []
+        for item in lease.items:
+            key = getattr(item, "key", None)
+            if key is not None and (key in seen or self.accounts.is_closed(key)):
+                self._stats.inc_value("kaggle/doubled")
+                continue
+            if key is not None:
+                seen.add(key)
+            found.append(item)
+        return found
+
+    def _of_no_request(self, item: Any) -> None:
+        """An item that no callback has yielded; from start(), say."""
+        with self._writing():
+            orphan = Lease(0, Request("data:,"), None, items=[item])
+            self.accounts.store(self._export(orphan))
+            self._commits.soon()
+
+    # -- when it cannot go on ---------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._leases.clear()
+            self._queue.clear()
+            self._commits.give_up(f"The job in JOBDIR cannot be written ({error})")
+
+    def _stop_crawl(self, why: str) -> None:
+        assert self.crawler.engine is not None
+        self._stop(why)
+        deferred_from_coro(self.crawler.engine.close_spider_async(reason="kaggle_failed"))
+
+    def _stop(self, why: str) -> None:
+        """Say why it ends, once; the report and the command repeat it where it is seen."""
+        why = why[:1].upper() + why[1:]
+        if hasattr(self._spider, "stopped_because"):
+            self._spider.stopped_because = self._spider.stopped_because or why
+        else:
+            logger.error("%s", why)
+
+
+def _due(request: Request) -> float:
+    """When the request may be made, 0 for now; the scheduler remembers it from here on."""
+    due = float(request.meta.pop("not_before", 0.0))
+    return due if due > time.time() else 0.0
+
+
+def _identity(spider: Spider, crawler: Crawler) -> Identity:
+    return Identity.of(spider.name, getattr(spider, "given", {}), crawler.settings)
+
+
+def _close_again() -> None:
+    raise CloseSpider("kaggle_job")

@@ -7,6 +7,7 @@ a secret is ever on a request that a queue, a log or a callback sees. Stats: ``k
 
 from __future__ import annotations
 
+import asyncio
 from functools import cached_property
 
 from scrapy import Request
@@ -18,7 +19,8 @@ from scrapy.http import Response
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import Credentials, find_credentials
 from kagglecrawl.kaggle.rpc import TABLE
-from kagglecrawl.state.scheduler import KaggleScheduler
+from kagglecrawl.state.leases import Interrupted
+from kagglecrawl.state.scheduler import KaggleScheduler, interrupted
 from kagglecrawl.transport.official import OfficialTransport
 
 
@@ -30,6 +32,9 @@ class KaggleDownloadHandler(BaseDownloadHandler):
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
         self._http = HTTP11DownloadHandler(crawler)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._interrupted = False
+        crawler.signals.connect(self._interrupt, interrupted)
 
     # Read when Kaggle is first asked: other pages need neither.
 
@@ -50,8 +55,35 @@ class KaggleDownloadHandler(BaseDownloadHandler):
     async def download_request(self, request: Request) -> Response:
         """Send one request; Scrapy's download exceptions say what went wrong.
 
-        Raises ``Held`` where a Retry-After came since the request was handed out.
+        Raises ``Held`` where a Retry-After came since the request was handed out, and
+        ``Interrupted`` where the crawl ends before the answer is there.
         """
+        task = asyncio.current_task()
+        if task is None:  # not in an event loop of asyncio's
+            return await self._send(request)
+        if self._ending():
+            raise Interrupted
+        self._under_way.add(task)
+        try:
+            return await self._send(request)
+        except asyncio.CancelledError:
+            if self._ending():
+                task.uncancel()
+                raise Interrupted from None
+            raise
+        finally:
+            self._under_way.discard(task)
+
+    def _ending(self) -> bool:
+        return self._interrupted
+
+    def _interrupt(self) -> None:
+        """The crawl ends: what has no answer yet is given up."""
+        self._interrupted = True
+        for task in self._under_way:
+            task.cancel()
+
+    async def _send(self, request: Request) -> Response:
         name = request.meta.get("rpc")
         if name is None:
             return await self._http.download_request(request)
@@ -71,7 +103,7 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         """The last moment at which a hold can stop a request; past it, the request is counted."""
         engine, stats = self.crawler.engine, self.crawler.stats
         if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
-            engine.scheduler.check(request)
+            engine.scheduler.holds.check(request)
         assert stats is not None
         stats.inc_value("kaggle/requests")
         stats.inc_value(f"kaggle/requests/{method}")

@@ -1,0 +1,153 @@
+"""The moments at which what was done becomes safe.
+
+In this order, so that a kill in between is made good when the job is opened again: feeds are
+flushed (a tail that no commit knows of is cut off), the store is committed, page files are written
+(a whole page without its file gets it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable
+
+from scrapy.statscollectors import StatsCollector
+from scrapy.utils.asyncio import CallLaterResult, call_later
+
+from kagglecrawl.kaggle.paging import PAGE_ROWS
+from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
+from kagglecrawl.state.feeds import Feeds
+from kagglecrawl.state.pages import PageFiles
+from kagglecrawl.state.store import Store, Verdict
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two commits, while there is something to commit.
+EVERY = 0.25
+_MEND = "so the crawl stops; what was stored is kept: mend that, then run it again"
+
+
+class Commits:
+    """Flushes, commits and writes pages, a few times a second while anything changes.
+
+    ``stop`` is called with a sentence when that has become impossible; nothing is done after it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        feeds: Feeds,
+        accounts: Accounts,
+        pages: PageFiles | None,
+        stats: StatsCollector,
+        stop: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._feeds = feeds
+        self._accounts = accounts
+        self._pages = pages
+        self._stats = stats
+        self._stop = stop
+        self._timer: CallLaterResult | None = None
+        #: Of this run's stats, what the store has counted already.
+        self._counted: dict[str, int] = {}
+        self.broken = False
+
+    def soon(self) -> None:
+        """Something has changed."""
+        if self._timer is None and not self.broken:
+            self._timer = call_later(EVERY, self.now)
+
+    def now(self) -> None:
+        """Make everything safe that was acknowledged."""
+        self.cancel()
+        if self.broken:
+            return
+        try:
+            self._feeds.flush()
+            self._count_requests()
+            self._store.commit()
+        except OSError as error:
+            self.give_up(f"A feed cannot be written ({_said(error)})")
+            return
+        except sqlite3.Error as error:
+            self.give_up(f"The job in JOBDIR cannot be written ({error})")
+            return
+        try:
+            self._feeds.committed()
+            self._write_pages()
+        except (OSError, sqlite3.Error) as error:
+            # all is committed: the next run writes them again
+            self._break(f"A file of the crawl's cannot be written ({_said(error)})")
+        self.show()
+
+    def give_up(self, why: str) -> None:
+        """Nothing can be made safe any more: go back to what is, and stop."""
+        if self.broken:
+            return
+        self._break(why)
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self._feeds.rollback()
+        with contextlib.suppress(sqlite3.Error):
+            self._store.rollback()
+        self.show()
+
+    def cancel(self) -> None:
+        """No commit but one that is asked for."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def pages_again(self) -> None:
+        """Write the whole pages whose file is not there."""
+        if self._pages is None:
+            return
+        present = self._pages.present()
+        listed = self._store.pages()
+        self._accounts.touched |= {
+            page for page, written in listed if not written or page not in present
+        }
+        self._write_pages()
+
+    def show(self) -> None:
+        """Put the job's counts into the stats."""
+        head = f"kaggle/{self._accounts.resource}"
+        for name in ("discovered", *Verdict, "seen_again", "lists_failed"):
+            value = self._accounts.count(name)
+            if value or name in tuple(Verdict):
+                self._stats.set_value(f"{head}/{name}", value)
+        for verdict in (Verdict.SKIPPED, Verdict.FAILED):
+            for reason, value in self._accounts.reasons(verdict).items():
+                self._stats.set_value(f"{head}/{verdict}/{reason}", value)
+
+    def _break(self, why: str) -> None:
+        self.broken = True
+        self.cancel()
+        self._stop(f"{why}, {_MEND}")
+
+    def _write_pages(self) -> None:
+        touched, self._accounts.touched = self._accounts.touched, set()
+        if self._pages is None:
+            return
+        for page in sorted(touched):
+            if self._store.page_is_whole(page, PAGE_ROWS, (BEYOND_SAMPLE,)):
+                self._pages.write(page, self._store.page_rows(page))
+                self._store.page_written(page)
+                self._stats.inc_value("kaggle/pages_written")
+
+    def _count_requests(self) -> None:
+        """The store counts over all runs what the stats count of this one."""
+        stats = self._stats.get_stats()
+        for name, value in stats.items():
+            counts = name == "kaggle/requests" or name.startswith("kaggle/retries/")
+            if counts and (new := value - self._counted.get(name, 0)):
+                self._store.add_count(name.removeprefix("kaggle/"), new)
+                self._counted[name] = value
+
+
+def _said(error: Exception) -> str:
+    """What the system said, and of which file."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

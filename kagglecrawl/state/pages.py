@@ -1,0 +1,68 @@
+"""Page files: ``page_<n>.jsonl``, the rows of one page of a list, whole or absent.
+
+A page is 20 rows of the list, counted from 1, whatever page size Kaggle grants; rows are in the
+list's order. A file is written beside, made safe on disk and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from scrapy import Spider
+
+
+class PageFiles:
+    """The page files of one list, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @classmethod
+    def of_spider(cls, spider: Spider) -> Self | None:
+        """Where the spider wants its pages, if it has any."""
+        folder = getattr(spider, "page_folder", None)
+        return None if folder is None else cls(folder)
+
+    def write(self, number: int, lines: Iterable[str]) -> None:
+        """Write or replace a page; raises ``OSError``, and the page is as it was."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(number)
+        beside = path.with_name(f".{path.name}.incomplete")
+        try:
+            with beside.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(f"{line}\n" for line in lines)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_folder(self._folder)
+
+    def present(self) -> set[int]:
+        """The numbers of the pages that are there; removes what a killed process left of others."""
+        found: set[int] = set()
+        if not self._folder.is_dir():
+            return found
+        for path in self._folder.iterdir():
+            if match := re.fullmatch(r"page_([1-9]\d*)\.jsonl", path.name):
+                found.add(int(match[1]))
+            elif re.fullmatch(r"\.page_\d+\.jsonl\.incomplete", path.name):
+                path.unlink(missing_ok=True)
+        return found
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"page_{number}.jsonl"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries safe on disk: names of files that were made or renamed in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
