@@ -59,7 +59,7 @@ def main() -> int:
         store.close()
         began = time.perf_counter()
         store = Store.open(path)
-        store.begin_run(2)
+        store.begin_run()
         store.commit()
         left = Queue(store, 2).any()
         Accounts(store, "datasets")

@@ -87,7 +87,7 @@ def check_folders(settings: BaseSettings) -> None:
     if jobdir := job_dir_of(settings):
         writable(jobdir, f"JOBDIR={jobdir}")
         for uri, options in feeds.items():
-            if options.get("format") in {"json", "xml"}:
+            if isinstance(options, dict) and options.get("format") in {"json", "xml"}:
                 raise SettingError(
                     f"the feed {clean(str(uri))} is {options['format']}, which cannot be gone on "
                     "with after a stop, so it cannot go with JOBDIR: use jsonlines or csv"

@@ -142,11 +142,13 @@ def feed_fields(item_class: type) -> dict[str, str]:
     return {field.name: field.metadata["export"] for field in dataclasses.fields(item_class)}
 
 
-def page_row(item: Any) -> dict[str, Any]:
-    """An item as a row of its page file: the seeds' fields exactly, under their names."""
+def page_row(item_class: type, item: Any) -> dict[str, Any]:
+    """An item, or what a pipeline has made of it, as a row of its page file: the seeds' fields
+    exactly, under their names. Raises ``KeyError`` if one is not there."""
+    adapter = ItemAdapter(item)
     return {
-        field.metadata["export"]: getattr(item, field.name)
-        for field in dataclasses.fields(item)
+        field.metadata["export"]: adapter[field.name]
+        for field in dataclasses.fields(item_class)
         if field.metadata["page"]
     }
 

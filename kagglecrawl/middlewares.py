@@ -151,6 +151,9 @@ class KaggleReplyMiddleware:
 
         Ends the crawl when the waits of one request add up to more than KAGGLE_MAX_WAIT.
         """
+        if error.delay and error.delay > self._config.max_wait:
+            # not forgotten by the next run of a job
+            self._hold(request.meta.get("family", ""), time.time() + error.delay)
         times: int = request.meta.get("waits", 0) + 1
         wait = self._wait_of(error, times)
         waited: float = request.meta.get("waited", 0.0) + wait

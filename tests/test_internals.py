@@ -403,6 +403,12 @@ def test_the_names_are_where_they_were(where: Any, words: list[str]) -> None:
 NOT_SCRAPYS = {"_fields", "_exit"}
 
 
+def defined(path: Path) -> set[str]:
+    """Names of methods and functions of ours."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+
+
 def test_private_names_are_used_nowhere_else() -> None:
     """``engine._slot``, ``spider._parse`` and the like belong into internals.py."""
     found = []
@@ -415,6 +421,7 @@ def test_private_names_are_used_nowhere_else() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
                 ours = ast.unparse(node.value) in {"self", "cls", "super()"}
+                ours = ours or node.attr in defined(path)
                 if not (ours or node.attr.startswith("__") or node.attr in NOT_SCRAPYS):
                     found.append((path.name, ast.unparse(node)))
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scrapy"):

@@ -48,7 +48,7 @@ def count(
     keys = [f"{number}" for number in range(first, first + stored + skipped + failed + pending)]
     for key in keys:
         accounts.discover(key)
-    accounts.store(SimpleNamespace(key=key) for key in keys[:stored])
+    accounts.store((key, None) for key in keys[:stored])
     for key in keys[stored : stored + skipped]:
         accounts.skip(key, "reason")
     for key in keys[stored + skipped : stored + skipped + failed]:

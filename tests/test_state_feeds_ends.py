@@ -170,5 +170,5 @@ def test_an_end_at_any_moment_costs_nothing(
             break
         expected = [-1] * bool(old and not overwrite) + list(range(7))
         assert content(out) == expected, f"killed at {kill_at}"
-        assert not list((job / "feeds").glob("*")), "nothing is left in the job directory"
+        assert not list((job / "feeds").glob("*.rows")), "nothing is left in the job directory"
     assert kill_at > 12, "it was killed at many moments"

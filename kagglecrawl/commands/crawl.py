@@ -26,13 +26,16 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import UsageError
 from scrapy.spiderloader import get_spider_loader
 from scrapy.statscollectors import StatsCollector
+from scrapy.utils.misc import load_object
 
 from kagglecrawl.arguments import ArgumentError
 from kagglecrawl.checks import check_folders, check_types, job_dir_of
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
 from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.state import internals
 from kagglecrawl.state.job import Identity, Job, JobRefused
+from kagglecrawl.state.scheduler import KaggleScheduler, left_behind
 
 COMPLETE, FAILED, USAGE, STOPPED, QUOTA, CREDENTIALS = range(6)
 _BY_REASON = {
@@ -41,6 +44,7 @@ _BY_REASON = {
     "kaggle_quota": QUOTA,
     "kaggle_credentials": CREDENTIALS,
     "kaggle_job": USAGE,
+    "memusage_exceeded": STOPPED,
 }
 
 
@@ -88,14 +92,15 @@ class Command(ScrapyCrawl):
         """Crawl, and set the exit code."""
         assert self.crawler_process is not None
         spider_class = self.crawler_process.spider_loader.load(args[0])
-        if not issubclass(spider_class, KaggleSpider):
-            super().run(args, opts)
-            return
         crawler = self._crawl(spider_class, opts.spargs)
         if self.crawler_process.bootstrap_failed:
             self.exitcode = FAILED
             return
         assert crawler.stats is not None
+        if not issubclass(spider_class, KaggleSpider):
+            if crawler.stats.get_value("finish_reason") in {"kaggle_job", "kaggle_failed"}:
+                self.exitcode = exit_code(crawler.stats)
+            return
         self.exitcode = exit_code(crawler.stats)
         self._say_unless_logged(crawler)
         if crawler.stats.get_value("finish_reason") is None:
@@ -121,6 +126,7 @@ class Command(ScrapyCrawl):
         assert self.crawler_process is not None
         # Not by Scrapy's own method, which warns that its exporter of feeds is off.
         crawler = self.crawler_process.create_crawler(spider_class)
+        crawler.signals.connect(internals.stop_reactor, left_behind)
         self.crawler_process.crawl(crawler, **arguments)
         # What is loaded by now stays for good: the collector need not look through it again and
         # again (an eighth of the CPU of a call, measured by `make bench`).
@@ -150,6 +156,12 @@ class Command(ScrapyCrawl):
         try:
             spider_class.args_class.parse(opts.spargs)
             check_types(self.settings)
+            # not issubclass, which Scrapy's schedulers answer by the names of methods
+            if KaggleScheduler not in load_object(self.settings["SCHEDULER"]).__mro__:
+                raise SettingError(
+                    f"SCHEDULER={self.settings['SCHEDULER']} would keep no accounts of what is "
+                    "crawled: leave it as the project has it"
+                )
             config = KaggleConfig.from_settings(self.settings)
             credentials = find_credentials()
             if config.transport == "official":

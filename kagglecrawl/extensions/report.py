@@ -41,6 +41,7 @@ _ENDINGS = {
     "finished": "",
     "shutdown": "It was interrupted.",
     "cancelled": "It was cancelled.",
+    "memusage_exceeded": "It stopped before its end: it takes more memory than MEMUSAGE_LIMIT_MB.",
     "kaggle_quota": "It stopped before its end: the quota is spent.",
     "kaggle_unreachable": "It stopped before its end: the API cannot be reached.",
     "kaggle_misconfigured": "It stopped before its end: the address is not the API's.",
@@ -139,7 +140,9 @@ class Report:
                 "The list ended at row 10,000: Kaggle's cap, not its end. Crawl the rest in slices."
             )
         if reason == "finished" and in_job and (failed or spider.accounts.count("failed")):
-            remarks.append("Run the same command again to try what failed once more.")
+            again = "Run the same command again to try what failed once more."
+            never = "What failed cannot be tried again by this job."
+            remarks.append(again if spider.accounts.retryable() else never)
         if self._stats.get_value("kaggle/complete") and in_job and not self._sent():
             remarks.append(
                 "The job is complete: nothing was left to do. Name another JOBDIR to crawl anew."

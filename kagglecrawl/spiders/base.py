@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from scrapy import Request, Spider
+from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
+from scrapy.exceptions import CloseSpider
 from scrapy.http import TextResponse
 from scrapy.settings import BaseSettings
 from scrapy.utils.defer import deferred_from_coro
@@ -30,6 +31,7 @@ from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import Accounts
+from kagglecrawl.state.scheduler import KaggleScheduler
 
 #: Children of a page go before the next page, and what has been begun goes before what has not.
 _CHILD_PRIORITY = 10
@@ -41,6 +43,8 @@ Output = Iterator[Any]
 class KaggleSpider(Spider):
     """Base of the project's spiders."""
 
+    #: Its requests say in ``meta`` which resource (``key``) and quota ``family`` they are of.
+    keeps_accounts: ClassVar[bool] = True
     item_class: ClassVar[type]
     args_class: ClassVar[type[Arguments]] = Arguments
 
@@ -74,6 +78,7 @@ class KaggleSpider(Spider):
         spider = super().from_crawler(crawler, *args, **kwargs)
         spider.config = KaggleConfig.from_settings(crawler.settings)
         spider.found = findings.load(spider.config)
+        crawler.signals.connect(spider._refuse_long_hold, signals.spider_opened)
         return spider
 
     # -- what a spider declares -------------------------------------------------------------------
@@ -140,7 +145,7 @@ class KaggleSpider(Spider):
 
     def page_row(self, item: Any) -> str:
         """An item's line of its page file."""
-        return json.dumps(page_row(item), ensure_ascii=False)
+        return json.dumps(page_row(self.item_class, item), ensure_ascii=False)
 
     # -- callbacks --------------------------------------------------------------------------------
 
@@ -211,6 +216,18 @@ class KaggleSpider(Spider):
         if after is not None:
             call = TABLE[lost["rpc"]]
             yield self._list_request(call, lost["each"], after, lost["fields"], lost["paged"])
+
+    def _refuse_long_hold(self) -> None:
+        """An earlier run of the job was asked to wait longer than one may."""
+        assert self.crawler.engine is not None
+        scheduler = self.crawler.engine.scheduler
+        seconds = scheduler.holds.seconds() if isinstance(scheduler, KaggleScheduler) else 0
+        if not self.stopped_because and seconds > self.config.max_wait:
+            self.stopped_because = (
+                f"Kaggle asks to wait {seconds:.0f} s more, longer than KAGGLE_MAX_WAIT "
+                f"({self.config.max_wait:.0f} s): run the same command again after that"
+            )
+            raise CloseSpider("kaggle_quota")
 
     def stop(self, error: StopCrawl) -> None:
         """Close the spider, once. (Scrapy would log a CloseSpider from an errback as an error.)"""

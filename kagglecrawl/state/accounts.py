@@ -38,6 +38,7 @@ class Accounts:
         self._sample = sample
         #: What earlier runs of the job have stored.
         self.stored_before = store.count("stored")
+        self._retryable: bool | None = None
         self._admitted = 0
         if sample:
             store.prepare_sample()
@@ -140,7 +141,7 @@ class Accounts:
         return not (
             key is None
             or key in lease.settled
-            or any(getattr(item, "key", None) == key for item in lease.items)
+            or any(each == key for each, _ in lease.keyed_items())
             or any(child.meta.get("key") == key for child in lease.children)
             or self._has_verdict(key)
         )
@@ -158,12 +159,22 @@ class Accounts:
         if lease.covered is not None:
             self._cover(*lease.covered)
 
-    def store(self, items: Iterable[Any]) -> None:
-        """These items' rows are in the feeds."""
-        for item in items:
-            if key := getattr(item, "key", None):
-                row = self._page_row(item) if self._page_row else None
-                self._settle(Settled(key, Verdict.STORED, ""), row)
+    def row(self, item: Any) -> str | None:
+        """An item's line of its page file. Raises whatever making it raises."""
+        return self._page_row(item) if self._page_row else None
+
+    def store(self, rows: Iterable[tuple[str, str | None]]) -> None:
+        """These resources' rows are in the feeds; with each its line of the page file."""
+        for key, row in rows:
+            self._settle(Settled(key, Verdict.STORED, ""), row)
+
+    def retryable(self) -> bool:
+        """Would another run of the job try again what has failed?"""
+        return self._retryable if self._retryable is not None else self._store.any_failed()
+
+    def close(self) -> None:
+        """Before the store is closed."""
+        self._retryable = self._store.any_failed()
 
     def broken(self, key: str | None, reason: str) -> None:
         """A request for this resource, or for none, has failed, and nothing that it said counts."""

@@ -1,7 +1,8 @@
 """Requests as JSON: what the job's file holds of them. Never pickle, which runs what it reads.
 
-Only what differs from a plain request is written. A secret is never written: a request that
-carries one is refused, so that it is noticed when a spider is written.
+Only what differs from a plain request is written. One that carries a password (a header
+Authorization, a proxy's, one in its address) is refused, so that it is noticed when a spider is
+written; what is secret in a cookie, or in a query, nobody can tell.
 """
 
 from __future__ import annotations
@@ -16,13 +17,6 @@ from scrapy import Request, Spider
 from scrapy.utils.misc import load_object
 from scrapy.utils.python import global_object_name
 
-#: What the downloader and the throttle put on a request while it is under way.
-_PASSING = (
-    "download_latency",
-    "download_slot",
-    "not_before",
-    "_auth_proxy",
-)
 #: Added again by HttpProxyMiddleware; a proxy's password is a secret.
 _ADDED_AGAIN = b"Proxy-Authorization"
 _SECRET = b"Authorization"
@@ -119,9 +113,11 @@ def _headers(request: Request) -> dict[str, list[str]]:
 
 
 def _meta(request: Request) -> dict[str, Any]:
-    meta = {name: value for name, value in request.meta.items() if name not in _PASSING}
-    if "_auth_proxy" in request.meta:
-        meta.pop("proxy", None)  # HttpProxyMiddleware's, which finds it again, and its password
+    meta = dict(request.meta)
+    if "_auth_proxy" in meta:
+        # HttpProxyMiddleware's, which finds it again, and its password
+        del meta["_auth_proxy"]
+        meta.pop("proxy", None)
     proxy = meta.get("proxy")
     if isinstance(proxy, str) and "@" in proxy:
         raise ValueError("the password of its proxy is a secret: set HTTPS_PROXY instead")
@@ -152,4 +148,4 @@ def _name(method: Callable[..., Any], spider: Spider) -> str:
 def _address(request: Request) -> str:
     """Without its query, which may be signed."""
     parts = urlsplit(request.url)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

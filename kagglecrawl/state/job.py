@@ -16,8 +16,9 @@ import sqlite3
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,8 @@ from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.store import FILE, NotOurs, Store
 
 _LOCK = "lock"
+#: Another value would put rows of another kind into the same feed.
+_DECISIVE = ("KAGGLE_MIN_USABILITY",)
 _ANEW = "name another JOBDIR to begin anew"
 #: Someone who looks whether a job runs holds its lock for a moment.
 _LOCK_ATTEMPTS = 20
@@ -49,18 +52,25 @@ class Identity:
     api_url: str
     workspace: str
     feeds: dict[str, str]
+    #: Checksums of the files that arguments name.
+    files: dict[str, str] = field(default_factory=dict)
+    #: Settings that decide what is stored.
+    settings: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spider: str, arguments: Mapping[str, Any], settings: BaseSettings) -> Self:
         """From what a run was started with. A scheduler's own arguments, such as scrapyd's
         ``_job``, differ from run to run and do not count."""
         feeds = settings.getdict("FEEDS")
+        decisive = {name: str(settings.get(name)) for name in _DECISIVE if name in settings}
         return cls(
             spider=spider,
             arguments={k: str(v) for k, v in sorted(arguments.items()) if not k.startswith("_")},
             api_url=str(settings.get("KAGGLE_API_URL") or "").rstrip("/"),
             workspace=str(Path(settings.get("WORKSPACE") or "").absolute()),
-            feeds={_place(uri): str(options.get("format")) for uri, options in feeds.items()},
+            feeds={_place(uri): _format(options) for uri, options in feeds.items()},
+            files={name: sum_ for name, text in arguments.items() if (sum_ := _checksum(text))},
+            settings=decisive,
         )
 
 
@@ -205,6 +215,19 @@ class _readably:
                 f"{self._folder / FILE} cannot be used ({error}): restore it from a copy, or "
                 f"{_ANEW}; feeds and pages stay as they are"
             ) from None
+
+
+def _format(options: Any) -> str:
+    name = str(options.get("format") if isinstance(options, dict) else options)
+    return "jsonlines" if name in {"jsonl", "jl"} else name
+
+
+def _checksum(text: Any) -> str:
+    """Of the file that an argument's text names; empty if it names none."""
+    try:
+        return sha256(Path(text).read_bytes()).hexdigest()[:12] if Path(text).is_file() else ""
+    except (OSError, TypeError, ValueError):
+        return ""
 
 
 def _place(uri: Any) -> str:

@@ -29,6 +29,8 @@ class Interrupted(Exception):
     """The crawl ends, so this request was given up; the next run makes it."""
 
 
+#: What the downloader and its middlewares put into ``meta``; the next time it may be another.
+_PASSING = ("download_latency", "download_slot", "proxy", "_auth_proxy")
 _END = object()
 _TAG = "kagglecrawl_lease"
 _current: ContextVar[Lease | None] = ContextVar("kagglecrawl_lease", default=None)
@@ -59,8 +61,8 @@ class Lease:
     request: Request
     #: The resource that it is for, if it is for one.
     key: str | None
-    #: The request says itself which proxy it goes through; else what it has is a middleware's.
-    own_proxy: bool = False
+    #: What its ``meta`` held when it was handed out; the rest is the downloader's.
+    own_meta: frozenset[str] = frozenset()
     #: The callback or errback has been called, and has come to its end.
     called: bool = False
     ended: bool = False
@@ -75,13 +77,36 @@ class Lease:
     found: dict[str, Found] = field(default_factory=dict)
     settled: dict[str, Settled] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    #: Why an item without a key of its own was dropped.
+    dropped: str = ""
     #: Rows of a list that this reply has covered: from, and up to.
     covered: tuple[int, int] | None = None
+
+    def keyed_items(self) -> list[tuple[str | None, Any]]:
+        """Its items, each with the key of the resource that it is of. A pipeline may have made
+        something without a key of the one for which the request was."""
+        keys = [own_key(item) for item in self.items]
+        if self.key not in keys and None in keys:
+            keys[keys.index(None)] = self.key
+        return list(zip(keys, self.items, strict=True))
+
+    def without_passing(self, request: Request) -> Request:
+        """A request that was this lease's, without what the downloader has put on it."""
+        for name in _PASSING:
+            if name not in self.own_meta:
+                request.meta.pop(name, None)
+        return request
 
     def fail(self, reason: str) -> None:
         """The first reason is the one that is kept."""
         if not self.error:
             self.error = reason
+
+
+def own_key(item: Any) -> str | None:
+    """What an item says of which resource it is."""
+    key = getattr(item, "key", None)
+    return key if isinstance(key, str) else None
 
 
 def current() -> Lease | None:
@@ -105,7 +130,7 @@ def declare_failed(reason: str) -> None:
 def hand_out(lease: Lease, default: Callable[..., Any]) -> Request:
     """Wrap the callbacks of the lease's request; ``default`` is called where it has none."""
     request = lease.request
-    lease.own_proxy = "proxy" in request.meta
+    lease.own_meta = frozenset(request.meta)
     request.callback = _Wrapped(lease, request.callback, request.callback or default)
     request.errback = _Wrapped(lease, request.errback, request.errback or _raise)
     return request
@@ -243,10 +268,13 @@ class Witness:
     def _item_dropped(
         self, item: Any, response: Response | Failure | None, exception: BaseException
     ) -> None:
-        lease, key = _of_answer(response), getattr(item, "key", None)
-        if lease is not None and key is not None:
+        lease = _of_answer(response)
+        if lease is not None:
             reason = getattr(exception, "slug", "dropped")
-            lease.settled[key] = Settled(key, Verdict.SKIPPED, reason)
+            if key := own_key(item):
+                lease.settled[key] = Settled(key, Verdict.SKIPPED, reason)
+            else:
+                lease.dropped = reason
 
     def _item_error(self, response: Response | Failure | None, failure: Failure) -> None:
         lease = _of_answer(response)

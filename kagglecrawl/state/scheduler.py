@@ -33,7 +33,8 @@ from twisted.internet.defer import Deferred
 from kagglecrawl.state import codec, internals
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
 from kagglecrawl.state.commits import Commits
-from kagglecrawl.state.feeds import ExportError, FeedRefused, Feeds
+from kagglecrawl.state.desk import Desk
+from kagglecrawl.state.feeds import FeedRefused, Feeds
 from kagglecrawl.state.holds import Holds
 from kagglecrawl.state.job import Identity, Job, JobRefused
 from kagglecrawl.state.leases import (
@@ -53,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 #: A signal of ours: the spider closes, and what is under way is given up now.
 interrupted = object()
+#: Another: the process was asked to end, and something still hangs; all that can be is safe.
+left_behind = object()
 #: Seconds from the moment the spider begins to close until what is under way is given up, and until
 #: the process ends whatever hangs. A person who pressed Ctrl-C waits no longer than 5.
 GRACE = 1.5
@@ -78,6 +81,8 @@ class KaggleScheduler(BaseScheduler):
         self._job: Job | None = None
         self._opened = False
         self._closing = False
+        #: Requests of start() so far.
+        self._started = 0
         #: At the end: is the sum of the accounts right, and are all feeds at their places?
         self.balanced = True
         self.stored = True
@@ -93,6 +98,8 @@ class KaggleScheduler(BaseScheduler):
     def open(self, spider: Spider) -> None:
         """Take the job; where it cannot be gone on with, the spider is closed again."""
         self._spider = spider
+        # A spider of ours says what its requests are for; what others have in meta is their own.
+        self._ours = bool(getattr(spider, "keeps_accounts", False))
         try:
             self._open(spider)
         except (JobRefused, FeedRefused, sqlite3.Error, OSError) as error:
@@ -166,6 +173,7 @@ class KaggleScheduler(BaseScheduler):
         self._commits = Commits(
             store, self.feeds, self.accounts, pages, self._stats, self._stop_crawl
         )
+        self._desk = Desk(store, self.accounts, self.feeds, self._stats, ours=self._ours)
         self._commits.pages_again()
         self._commits.show()
         self._queue = Queue(store, self._run)
@@ -185,7 +193,7 @@ class KaggleScheduler(BaseScheduler):
         self._run = int(store.get("run") or 0) + 1
         for key, _ in list(store.failed_requests()):
             self.accounts.reopen(key)
-        store.begin_run(self._run)
+        store.begin_run()
         facts = {
             "run": self._run,
             "run_started": time.time(),
@@ -200,9 +208,12 @@ class KaggleScheduler(BaseScheduler):
     def _on_closing(self) -> None:
         """Nothing more is handed out, and what is under way has a moment to come to its end."""
         self._closing = True
-        if self._leases:
-            self._give_up_queued()
-            self._timers.append(call_later(GRACE, self._interrupt))
+        if not (self._leases or self._commits.broken):
+            return
+        assert self.crawler.engine is not None
+        self._give_up_queued()
+        self._timers.append(call_later(GRACE, self._interrupt))
+        if not self.crawler.engine.running:  # stopped from outside: Ctrl-C, SIGTERM
             self._timers.append(call_later(PATIENCE, self._leave))
 
     def _give_up_queued(self) -> None:
@@ -217,7 +228,7 @@ class KaggleScheduler(BaseScheduler):
         """Something hangs. What is acknowledged is safe; what is not is done by the next run."""
         logger.warning("%d requests do not come to an end: left as they are", len(self._leases))
         self._commits.now()
-        internals.stop_reactor()
+        self.crawler.signals.send_catch_log(left_behind)
 
     async def _close(self, reason: str) -> None:
         for timer in self._timers:
@@ -237,7 +248,9 @@ class KaggleScheduler(BaseScheduler):
                 self._store.commit()
         self.stored = self.stored and not self._commits.broken
         self.balanced = self.accounts.balanced()
+        self.accounts.close()
         self._commits.show()
+        self._opened = False
         if self._job is not None:
             self._job.leave()
 
@@ -252,7 +265,10 @@ class KaggleScheduler(BaseScheduler):
             self._put_back(lease, request)  # a middleware's: a retry, a redirect
             return True
         if lease is not None:
-            request = unwrap(request.copy())  # the lease goes on with its own
+            # the lease goes on with its own
+            request = lease.without_passing(unwrap(request.copy()))
+        if lease is not None or parent is not None:
+            request.meta.pop("is_start_request", None)  # a copy of one is none
         if parent is not None and self._is_open(parent):
             parent.children.append(request)
             return True
@@ -265,23 +281,38 @@ class KaggleScheduler(BaseScheduler):
         except codec.NotSerializable as error:
             logger.error("A request cannot be kept in JOBDIR, so it is not made: %s", error)
             self._stats.inc_value("scheduler/unserializable")
-            self.accounts.broken(request.meta.get("key"), "not_serializable")
+            self.accounts.broken(self._of(request)[1], "not_serializable")
             return False
-        fingerprint = None
-        if not request.dont_filter:
-            assert self.crawler.request_fingerprinter is not None
-            fingerprint = self.crawler.request_fingerprinter.fingerprint(request)
-        family, key = request.meta.get("family", ""), request.meta.get("key")
+        family, key = self._of(request)
+        fingerprint = self._fingerprint(request)
         new = self._queue.push(fingerprint, family, request.priority, key, data, due)
+        if not new:
+            self._kept.pop(data, None)
         self._stats.inc_value("scheduler/enqueued" if new else "dupefilter/filtered")
         self._commits.soon()
         return new
 
+    def _of(self, request: Request) -> tuple[str, str | None]:
+        """The quota family that it counts in, and the resource that it is for."""
+        if not self._ours:
+            return "", None  # somebody else's words in meta
+        return request.meta.get("family", ""), request.meta.get("key")
+
+    def _fingerprint(self, request: Request) -> bytes | None:
+        """None for a request that is made however often it is asked for."""
+        assert self.crawler.request_fingerprinter is not None
+        from_start = self._job is not None and request.meta.get("is_start_request")
+        if from_start and self._ours and "key" not in request.meta:
+            # A list's first request depends on what is known of Kaggle, which may have changed.
+            self._started += 1
+            return b"start %d" % self._started
+        if request.dont_filter and not from_start:
+            return None
+        return self.crawler.request_fingerprinter.fingerprint(request)
+
     def _put_back(self, lease: Lease, request: Request) -> None:
         """The lease's request is to be made again, perhaps changed."""
-        request = unwrap(request)
-        if not lease.own_proxy:
-            request.meta.pop("proxy", None)  # the next time it may be another
+        request = lease.without_passing(unwrap(request))
         due = _due(request)
         try:
             data = self._encode(request)
@@ -290,7 +321,7 @@ class KaggleScheduler(BaseScheduler):
             lease.fail("not_serializable")
             return
         del self._leases[lease.number]
-        family = request.meta.get("family", "")
+        family = self._of(request)[0]
         self._queue.put_back(lease.number, family, request.priority, data, due)
         self._commits.soon()
 
@@ -334,69 +365,31 @@ class KaggleScheduler(BaseScheduler):
         lease = lease_of(request)
         if lease is not None and self._is_open(lease) and not self._commits.broken:
             with self._writing():
-                self._acknowledge(lease)
+                try:
+                    self._acknowledge(lease)
+                except sqlite3.Error:
+                    raise
+                except Exception as error:
+                    # Half of it may have been done: nothing may count that is not whole.
+                    logger.exception("Failed %s", lease.key or lease.request)
+                    self._give_up(f"What came of a request cannot be kept ({error!r})")
 
     def _acknowledge(self, lease: Lease) -> None:
         if lease.instead is not None and not lease.error:
             self._put_back(lease, lease.instead)
             return
         del self._leases[lease.number]
-        if not (lease.ended or lease.error):
-            lease.fail("no_verdict")
-        if not lease.error and self.accounts.missing_verdict(lease):
-            lease.fail("nothing_came_of_it")
-        items = self._export(lease) if not lease.error else []
-        if lease.error and not lease.declared:
-            logger.debug("Failed %s: %s", lease.key or lease.request, lease.error)
-            self.accounts.broken(lease.key, lease.error)
-        else:
-            self.accounts.apply(lease)
-            self.accounts.store(items)
-            self._adopt(lease.children)
-        if lease.error:
-            self._store.fail(lease.number, lease.error)
-        else:
-            self._store.finish(lease.number)
-        self._commits.soon()
-
-    def _export(self, lease: Lease) -> list[Any]:
-        """The lease's items whose rows are in the feeds now; none if one cannot be exported."""
-        items = self._wanted(lease)
-        try:
-            self.feeds.add(items)
-        except ExportError as error:
-            cause = error.__cause__ or error
-            logger.error("Failed %s: its row cannot be exported: %s", lease.key, cause)
-            lease.fail(f"feed_{type(cause).__name__}")
-            return []
-        return items
-
-    def _adopt(self, children: list[Request]) -> None:
-        for child in children:
+        for child in self._desk.acknowledge(lease):
             if not self._push(child):
                 self.crawler.signals.send_catch_log(
                     signals.request_dropped, request=child, spider=self._spider
                 )
-
-    def _wanted(self, lease: Lease) -> list[Any]:
-        """The lease's items without those that are here twice, or whose verdict is known."""
-        seen = {key for key, said in lease.settled.items() if said.verdict is Verdict.SKIPPED}
-        found = []
-        for item in lease.items:
-            key = getattr(item, "key", None)
-            if key is not None and (key in seen or self.accounts.is_closed(key)):
-                self._stats.inc_value("kaggle/doubled")
-                continue
-            if key is not None:
-                seen.add(key)
-            found.append(item)
-        return found
+        self._commits.soon()
 
     def _of_no_request(self, item: Any) -> None:
         """An item that no callback has yielded; from start(), say."""
         with self._writing():
-            orphan = Lease(0, Request("data:,"), None, items=[item])
-            self.accounts.store(self._export(orphan))
+            self._desk.take_in(item)
             self._commits.soon()
 
     # -- when it cannot go on ---------------------------------------------------------------------
@@ -406,9 +399,12 @@ class KaggleScheduler(BaseScheduler):
         try:
             yield
         except sqlite3.Error as error:
-            self._leases.clear()
-            self._queue.clear()
-            self._commits.give_up(f"The job in JOBDIR cannot be written ({error})")
+            self._give_up(f"The job in JOBDIR cannot be written ({error})")
+
+    def _give_up(self, why: str) -> None:
+        self._leases.clear()
+        self._queue.clear()
+        self._commits.give_up(why)
 
     def _stop_crawl(self, why: str) -> None:
         assert self.crawler.engine is not None

@@ -83,14 +83,17 @@ class Store(Database):
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def begin_run(self, run: int) -> None:
+    def begin_run(self) -> None:
         """Take up what earlier runs left: what was under way, and what failed."""
         self._db.execute("UPDATE request SET state = 0 WHERE state = 1")
         self._db.execute(
-            "UPDATE request SET state = 0, reason = NULL, run = ? "
-            "WHERE state = 4 AND data IS NOT NULL",
-            (run,),
+            "UPDATE request SET state = 0, reason = NULL WHERE state = 4 AND data IS NOT NULL"
         )
+
+    def any_failed(self) -> bool:
+        """Has a request failed that can be made again?"""
+        failed = "SELECT EXISTS (SELECT 1 FROM request WHERE state = 4 AND data IS NOT NULL)"
+        return bool(self._db.execute(failed).fetchone()[0])
 
     def failed_requests(self) -> Iterator[tuple[str | None, str]]:
         """Key and reason of every failed request that can be made again."""

@@ -43,6 +43,7 @@ class Faulty(Spider):
     below does.
     """
 
+    keeps_accounts = True
     name = "faulty"
     custom_settings = {
         "DOWNLOADER_MIDDLEWARES": {f"{HERE}.Refuses": 100},

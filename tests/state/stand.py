@@ -110,6 +110,10 @@ class Engine:
         self._slot: Slot | None = Slot()
         self.downloader = SimpleNamespace(slots={})
         self.closed_because: list[str] = []
+        #: False from Ctrl-C or SIGTERM on.
+        self.running = True
+        #: False: stopped from outside, as by Ctrl-C.
+        self.running = False
 
     @property
     def scheduler(self) -> KaggleScheduler | None:
@@ -126,6 +130,7 @@ class Engine:
 class Things(Spider):
     """Its methods are what requests name; a test says what they do."""
 
+    keeps_accounts = True
     name = "things"
     page_folder: Path | None = None
     accounts: Accounts
@@ -294,8 +299,9 @@ class Stand:
     def commit(self) -> None:
         self.scheduler._commits.now()
 
-    def begin_closing(self) -> None:
+    def begin_closing(self, *, interrupted: bool = True) -> None:
         """Ctrl-C: the engine closes its slot, and then waits for what is under way."""
+        self.engine.running = not interrupted
         closing = self.slot.close()
         with contextlib.suppress(StopIteration):
             closing.send(None)

@@ -19,6 +19,10 @@ def accounts_of(store: Store, sample: int | None = None) -> Accounts:
     return Accounts(store, "things", lambda item: f"row of {item.key}", sample)
 
 
+def store_items(accounts: Accounts, items: list[Item]) -> None:
+    accounts.store([(item.key, accounts.row(item)) for item in items])
+
+
 def says(accounts: Accounts, say: Any, key: str | None = None) -> Lease:
     """A lease whose callback has said so; nothing counts yet."""
     lease = lease_for(lambda _: say(accounts))
@@ -104,18 +108,18 @@ def test_a_verdict_is_for_good_but_a_failure_can_be_made_good(store: Store) -> N
     accounts = accounts_of(store)
     for key in ("stored", "skipped"):
         accounts.discover(key)
-    accounts.store([Item("stored")])
+    store_items(accounts, [Item("stored")])
     accounts.skip("skipped", "below")
     for key in ("stored", "skipped"):
         accounts.fail(key, "late")
         accounts.skip(key, "later")
-        accounts.store([Item(key)])
+        store_items(accounts, [Item(key)])
     assert four(accounts) == (1, 1, 0, 0)
     assert accounts.reasons("skipped") == {"below": 1}
     accounts.fail("x", "one")
     accounts.fail("x", "two")
     assert accounts.reasons("failed") == {"two": 1}
-    accounts.store([Item("x")])
+    store_items(accounts, [Item("x")])
     assert four(accounts) == (2, 1, 0, 0)
     assert accounts.reasons("failed") == {}
     assert accounts.balanced()
@@ -150,7 +154,7 @@ def test_the_next_run_opens_what_has_failed_and_nothing_else(store: Store) -> No
         accounts.discover(key)
     accounts.fail("failed", "x")
     accounts.skip("skipped", "y")
-    accounts.store([Item("stored")])
+    store_items(accounts, [Item("stored")])
     accounts.broken(None, "x")
     for each in ("failed", "failed", "skipped", "stored", "pending", "unknown", None):
         accounts.reopen(each)
@@ -204,7 +208,7 @@ def test_an_item_a_child_or_an_earlier_verdict_will_do(store: Store) -> None:
     assert not accounts.missing_verdict(lease)
     lease.items = []
     assert accounts.missing_verdict(lease)
-    accounts.store([Item("a")])
+    store_items(accounts, [Item("a")])
     assert not accounts.missing_verdict(lease)
 
 
@@ -262,7 +266,7 @@ def test_the_sum_is_right_after_whatever_happens(store: Store, seed: int) -> Non
             lease.declared = dice.random() < 0.2
             lease.error = "declared" if lease.declared else ""
             accounts.apply(lease)
-            accounts.store([Item(lease.key)] if lease.key and dice.random() < 0.7 else [])
+            store_items(accounts, [Item(lease.key)] if lease.key and dice.random() < 0.7 else [])
 
     def break_() -> None:
         if under_way:
@@ -322,10 +326,10 @@ def test_a_sample_begins_no_more_than_it_may_need(store: Store) -> None:
     assert not accounts.room()
     accounts.broken("d", "no_reply")
     assert accounts.room()
-    accounts.store([Item("a"), Item("c")])
+    store_items(accounts, [Item("a"), Item("c")])
     assert (accounts.room(), accounts.sated()) == (True, False)
     accounts.begin("e")
-    accounts.store([Item("e")])
+    store_items(accounts, [Item("e")])
     assert (accounts.room(), accounts.sated()) == (False, True)
 
 
@@ -334,7 +338,7 @@ def test_the_next_run_knows_what_was_begun(store: Store) -> None:
     for key in "abc":
         accounts.discover(key)
     accounts.begin("a")
-    accounts.store([Item("a")])
+    store_items(accounts, [Item("a")])
     accounts.begin("b")
     store.commit()
     again = accounts_of(store, 2)
@@ -366,7 +370,7 @@ def test_a_page_is_twenty_rows_of_the_list_whatever_the_wire_gives(store: Store)
     accounts = accounts_of(store)
     rows = {f"{position}": position for position in range(60)}
     accounts.apply(says(accounts, listed(rows)))
-    accounts.store([Item(key) for key in rows])
+    store_items(accounts, [Item(key) for key in rows])
     covered(accounts, 0, 30)
     assert [whole(store, page) for page in (1, 2, 3)] == [True, False, False]
     assert accounts.touched == {1, 2, 3}
@@ -379,7 +383,7 @@ def test_a_page_waits_for_the_last_of_its_rows(store: Store) -> None:
     accounts = accounts_of(store)
     accounts.apply(says(accounts, listed({"a": 0, "b": 1, "c": 2})))
     covered(accounts, 0, 20)
-    accounts.store([Item("b")])
+    store_items(accounts, [Item("b")])
     accounts.skip("a", "below")
     assert not whole(store, 1)
     accounts.touched.clear()
@@ -392,7 +396,7 @@ def test_a_page_waits_for_the_last_of_its_rows(store: Store) -> None:
     accounts.reopen("c")
     assert accounts.touched == {1}
     assert (whole(store, 1), store.pages()) == (False, [(1, False)])
-    accounts.store([Item("c")])
+    store_items(accounts, [Item("c")])
     assert whole(store, 1)
     assert store.page_rows(1) == ["row of b", "row of c"]
 
@@ -401,7 +405,7 @@ def test_a_page_that_a_sample_does_not_need_is_none(store: Store) -> None:
     accounts = accounts_of(store, 1)
     accounts.apply(says(accounts, listed({"a": 0, "b": 1})))
     covered(accounts, 0, 20)
-    accounts.store([Item("a")])
+    store_items(accounts, [Item("a")])
     accounts.close_open(Verdict.SKIPPED, BEYOND_SAMPLE)
     assert not whole(store, 1)
 
@@ -410,6 +414,6 @@ def test_a_resource_belongs_to_the_page_where_it_was_first_seen(store: Store) ->
     accounts = accounts_of(store)
     accounts.apply(says(accounts, listed({"a": 19})))
     accounts.apply(says(accounts, listed({"a": 20, "b": 21})))
-    accounts.store([Item("a"), Item("b")])
+    store_items(accounts, [Item("a"), Item("b")])
     assert store.page_rows(1) == ["row of a"]
     assert store.page_rows(2) == ["row of b"]

@@ -161,13 +161,6 @@ def test_nothing_is_written_that_goes_without_saying() -> None:
     assert json.loads(encode(Request(URL), SPIDER)) == {"url": URL}
 
 
-def test_what_the_downloader_put_on_it_is_left_out() -> None:
-    passing = {"download_latency": 0.5, "download_slot": "h", "not_before": 5.0}
-    request = Request(URL, meta={"key": "a", **passing})
-    assert there_and_back(request).meta == {"key": "a"}
-    assert request.meta["download_slot"] == "h", "it is still under way"
-
-
 @pytest.mark.parametrize(
     "value", [(1, 2), {"deep": [(1,)]}, {1: "a"}, {"deep": [{2020: "a"}]}, {None: 1}, {True: 1}]
 )

@@ -132,6 +132,13 @@ def test_a_folder_below_a_file(refused: Callable[..., str], tmp_path: Path) -> N
     assert "is a file, not a folder" in refused(folder=tmp_path / "file" / "job")
 
 
+def test_another_scheduler_would_keep_no_accounts(scrapy: Run) -> None:
+    done = scrapy("crawl", "datasets", "-s", "SCHEDULER=scrapy.core.scheduler.Scheduler", env=TOKEN)
+    assert done.code == USAGE, done.log
+    (line,) = done.sentence.splitlines()
+    assert "SCHEDULER=scrapy.core.scheduler.Scheduler" in line
+
+
 def test_a_whole_job_is_its_owners_alone_and_complete_the_second_time(
     crawl: Run, tmp_path: Path
 ) -> None:

@@ -227,8 +227,9 @@ def test_the_witness_notes_what_becomes_of_items() -> None:
     send(signals.item_error, None, item=kept, failure=failure(None, OSError()))
     assert (one.items, one.error) == ([kept], "")
     assert {key: (each.verdict, each.reason) for key, each in one.settled.items()} == {
-        "c/d": (Verdict.SKIPPED, "usability")
+        "c/d": (Verdict.SKIPPED, "usability"),
     }
+    assert one.dropped == "dropped", "it has no key of its own: perhaps the request's"
     assert (two.items, two.error) == ([], "pipeline_OSError")
     assert three.error == "callback_KeyError"
     assert orphans == ["orphan"]

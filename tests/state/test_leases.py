@@ -265,3 +265,15 @@ def test_a_second_request_that_is_the_first_is_a_child() -> None:
 def test_the_words_for_an_unhandled_error() -> None:
     assert leases.reason_of(None) == "NoneType"
     assert leases.reason_of(Refused(503)) == "Refused_503"
+
+
+def test_what_the_downloader_put_on_it_is_taken_off() -> None:
+    """Not what the spider said itself."""
+    lease = lease_for(generator)
+    request = lease.request
+    request.meta.update(download_slot="h", download_latency=0.5, proxy="http://p", _auth_proxy="p")
+    assert lease.without_passing(request).meta == {}
+    own = Lease(1, Request(URL, meta={"download_slot": "mine", "proxy": None}), None)
+    leases.hand_out(own, print)
+    own.request.meta.update(download_latency=0.5)
+    assert own.without_passing(own.request).meta == {"download_slot": "mine", "proxy": None}

@@ -71,7 +71,6 @@ class Model:
         self.run += 1
         for entry in self.entries:
             if entry.state in {State.LEASED, State.FAILED}:
-                entry.run = self.run if entry.state is State.FAILED else entry.run
                 entry.state = State.PENDING
 
 
@@ -163,7 +162,7 @@ class Trial:
     def reopen(self) -> None:
         self.store.commit()
         self.model.reopen()
-        self.store.begin_run(self.model.run)
+        self.store.begin_run()
         self.queue, self.out = Queue(self.store, self.model.run), []
 
     def check(self) -> None:

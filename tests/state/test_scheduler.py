@@ -161,7 +161,7 @@ def test_a_hold_is_never_shortened(clock: Clock, tmp_path: Path) -> None:
 
 
 def test_a_restart_shortens_no_hold(clock: Clock, tmp_path: Path) -> None:
-    """Nor does a kill: a hold is for good as soon as it is told."""
+    """Nor does a kill."""
     stand = Stand(tmp_path)
     stand.push(ask("a"), ask("w", family="web"))
     (w,) = [each for each in stand.pull() if name_of(each) == "w"]
@@ -184,6 +184,15 @@ def test_a_restart_shortens_no_hold(clock: Clock, tmp_path: Path) -> None:
     assert third.engine.woken >= 1
     assert third.names() == ["a"]
     third.kill()
+
+
+def test_a_hold_is_for_good_as_soon_as_it_is_told(clock: Clock, tmp_path: Path) -> None:
+    stand = Stand(tmp_path)
+    stand.scheduler.hold("api", START + 60)
+    stand.kill()
+    again = Stand(tmp_path)
+    assert again.scheduler.holds.seconds() == 60
+    again.kill()
 
 
 def test_what_is_held_must_not_be_sent(clock: Clock, tmp_path: Path) -> None:

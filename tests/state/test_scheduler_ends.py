@@ -13,9 +13,8 @@ from scrapy import Request
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from kagglecrawl.state import internals
 from kagglecrawl.state.leases import Interrupted
-from kagglecrawl.state.scheduler import GRACE, PATIENCE, interrupted
+from kagglecrawl.state.scheduler import GRACE, PATIENCE, interrupted, left_behind
 from tests.state.helpers import Item
 from tests.state.stand import START, Clock, Stand, ask
 
@@ -58,13 +57,13 @@ def test_closing_hands_out_nothing_and_gives_back_what_was_not_sent(
     again.kill()
 
 
-def test_what_takes_too_long_is_given_up_and_then_left(
-    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopped: list[float] = []
-    monkeypatch.setattr(internals, "stop_reactor", lambda: stopped.append(clock.now - START))
+def test_what_takes_too_long_is_given_up_and_then_left(clock: Clock, tmp_path: Path) -> None:
     stand = Stand(tmp_path)
+    stopped: list[float] = []
     given_up: list[str] = []
+    stand.crawler.signals.connect(
+        lambda: stopped.append(clock.now - START), left_behind, weak=False
+    )
     stand.crawler.signals.connect(lambda: given_up.append("now"), interrupted, weak=False)
     stand.push(ask("gives up", errback=stand.spider.failed), ask("hangs"), ask("done"))
     gives_up, hangs, done = stand.pull()
@@ -90,6 +89,20 @@ def test_what_ends_in_time_is_not_given_up(clock: Clock, tmp_path: Path) -> None
     stand.push(ask("a"))
     (request,) = stand.pull()
     stand.begin_closing()
+    stand.answer(request)
+    stand.close("shutdown")
+    assert clock.pending() == []
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_only_who_was_interrupted_is_left(clock: Clock, tmp_path: Path, interrupted: bool) -> None:
+    """A limit that was reached, say, ends the crawl, and not the process."""
+    stand = Stand(tmp_path)
+    stand.push(ask("a"))
+    (request,) = stand.pull()
+    stand.commit()
+    stand.begin_closing(interrupted=interrupted)
+    assert clock.pending() == ([GRACE, PATIENCE] if interrupted else [GRACE])
     stand.answer(request)
     stand.close("shutdown")
     assert clock.pending() == []
@@ -125,7 +138,33 @@ def test_what_is_left_when_it_is_stopped_stays_open(clock: Clock, tmp_path: Path
 def test_a_failure_on_the_way_out_of_the_engine_is_no_dead_lock(
     clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is wrong with what we do there, the request is over for Scrapy."""
+    """Whatever is wrong with what we do there: the request is over for Scrapy, nothing of it
+    counts, and the crawl stops."""
+    stand = Stand(tmp_path)
+    stand.spider.outputs = {name: lambda _: [Item("k", 1), ask("child")] for name in "ab"}
+    stand.push(ask("a"), ask("b"))
+    stand.commit()
+    a, b = stand.pull()
+
+    def broken(*_: object) -> None:
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(stand.accounts, "store", broken)
+    stand.answer(a)
+    assert stand.slot.inprogress == {b}
+    assert stand.engine.closed_because == ["kaggle_failed"]
+    assert "KeyError('a fault of ours')" in stand.spider.stopped_because
+    stand.answer(b)
+    stand.close("kaggle_failed")
+    assert (stand.rows(), stand.four()) == ([], (0, 0, 0, 0))
+    again = Stand(tmp_path)
+    assert again.names() == ["a", "b"]
+    again.kill()
+
+
+def test_a_fault_of_ours_is_no_dead_lock_where_it_is_not_caught(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand = Stand(tmp_path)
     stand.push(ask("a"))
     (request,) = stand.pull()
@@ -133,7 +172,7 @@ def test_a_failure_on_the_way_out_of_the_engine_is_no_dead_lock(
     def broken(*_: object) -> None:
         raise KeyError("a fault of ours")
 
-    monkeypatch.setattr(stand.scheduler, "_acknowledge", broken)
+    monkeypatch.setattr(stand.scheduler, "_is_open", broken)
     with pytest.raises(KeyError):
         stand.over(request)
     assert not stand.slot.inprogress

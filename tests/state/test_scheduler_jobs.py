@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scrapy import signals
+from scrapy import Request, signals
 from scrapy.exceptions import CloseSpider
 from scrapy.http import Response
 from twisted.python.failure import Failure
@@ -198,6 +198,45 @@ def test_what_has_failed_is_tried_again_and_made_good(clock: Clock, tmp_path: Pa
     third.close()
     assert third.rows() == ["k"]
     assert third.accounts.stored_before == 1
+
+
+def start(name: str, **given: Any) -> Request:
+    """As Scrapy marks what ``start()`` yields."""
+    return ask(name, meta={"is_start_request": True}, **given)
+
+
+def test_a_run_begins_as_the_first_one_did(clock: Clock, tmp_path: Path) -> None:
+    """The list has begun; that what is known of Kaggle has changed since begins no second walk."""
+    stand = Stand(tmp_path)
+    assert run(stand, start("list page_size=200"), start("another list")) == [
+        "list%20page_size=200",
+        "another%20list",
+    ]
+    stand.close("shutdown")
+    again = Stand(tmp_path)
+    assert run(again, start("list page_size=20"), start("another list"), start("third")) == [
+        "third"
+    ]
+    again.close()
+
+
+def test_a_run_may_be_told_of_more_resources(clock: Clock, tmp_path: Path) -> None:
+    """A file of refs that has grown, at its top."""
+    stand = Stand(tmp_path)
+    assert run(stand, *(start(key, key=key) for key in ("b", "c"))) == ["b", "c"]
+    stand.close("shutdown")
+    again = Stand(tmp_path)
+    for key in ("a", "b", "c", "d"):
+        again.accounts.discover(key)
+        again.spider.outputs[key] = lambda _, key=key: [Item(key, 1)]  # type: ignore[misc]
+    assert run(again, *(start(key, key=key) for key in ("a", "b", "c", "d"))) == [
+        "b",
+        "c",
+        "a",
+        "d",
+    ], "two have failed, and are tried again; two are new"
+    again.close()
+    assert again.four() == (4, 0, 0, 0)
 
 
 def test_facts_of_a_run_are_kept_for_who_asks(clock: Clock, tmp_path: Path) -> None:

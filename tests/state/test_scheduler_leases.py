@@ -72,6 +72,54 @@ def test_an_item_without_a_key_is_a_row_and_no_account(stand: Stand) -> None:
     stand.close()
 
 
+def test_a_record_that_a_pipeline_has_made_a_dict_of_is_still_the_requests(stand: Stand) -> None:
+    """It has no key of its own any more."""
+    stand.spider.outputs["a"] = lambda _: [{"key": "row", "value": 1}]
+    stand.spider.outputs["b"] = lambda _: [{"key": "again", "value": 2}]
+    run(stand, ask("a", key="k"), ask("b", key="k"))
+    stand.commit()
+    assert (stand.rows(), stand.four()) == (["row"], (1, 0, 0, 0))
+    stand.close()
+
+
+def test_a_dict_beside_a_record_is_nobodys(stand: Stand) -> None:
+    """One of them has the key, so the other is something else."""
+    stand.spider.outputs["a"] = lambda _: [Item("k", 1), {"key": "beside", "value": 2}]
+    run(stand, ask("a", key="k"))
+    stand.commit()
+    assert (stand.rows(), stand.four()) == (["k", "beside"], (1, 0, 0, 0))
+    stand.close()
+
+
+def test_what_is_dropped_without_a_key_is_the_requests(stand: Stand) -> None:
+    def pipeline(item: Any) -> None:
+        if isinstance(item, dict):
+            raise DropItem("no")
+
+    stand.pipeline = pipeline
+    stand.spider.outputs["a"] = lambda _: [{"key": "x", "value": 1}]
+    stand.spider.outputs["b"] = lambda _: [{"key": "x", "value": 1}, Item("l", 1)]
+    run(stand, ask("a", key="k"), ask("b", key="l"))
+    stand.commit()
+    assert (stand.rows(), stand.four()) == (["l"], (1, 1, 0, 0))
+    assert stand.accounts.reasons("skipped") == {"dropped": 1}
+    stand.close()
+
+
+def test_the_words_of_another_projects_spider_mean_nothing(clock: Clock, tmp_path: Path) -> None:
+    """Its meta and its items may have a key, which is none of ours."""
+
+    class Foreign(Things):
+        keeps_accounts = False
+
+    stand = Stand(tmp_path, spider=Foreign)
+    stand.spider.outputs["a"] = lambda _: [Item("k", 1), Item("k", 2)]
+    run(stand, ask("a", key="k"))
+    stand.commit()
+    assert (stand.rows(), stand.four()) == (["k", "k"], (0, 0, 0, 0))
+    stand.close()
+
+
 def test_a_resource_is_in_the_feed_once(stand: Stand) -> None:
     """Whether one callback yields it twice, or two do."""
     stand.spider.outputs["a"] = lambda _: [Item("k", 1), Item("k", 2), ask("b")]
@@ -95,6 +143,16 @@ def test_a_resource_is_not_in_the_feed_when_it_is_skipped(stand: Stand) -> None:
     stand.commit()
     assert len(stand.rows()) == stand.accounts.count("stored")
     assert stand.accounts.balanced()
+    stand.close()
+
+
+def test_a_resource_that_was_skipped_before_stays_out_of_the_feed(stand: Stand) -> None:
+    stand.accounts.discover("k")
+    stand.accounts.skip("k", "usability")
+    stand.spider.outputs["a"] = lambda _: [Item("k", 1)]
+    run(stand, ask("a"))
+    stand.commit()
+    assert (stand.rows(), stand.four()) == ([], (0, 1, 0, 0))
     stand.close()
 
 
@@ -152,6 +210,16 @@ class Unprintable:
         raise LookupError("no text")
 
 
+def has_no_page_row(stand: Stand) -> Any:
+    def page_row(item: Item) -> str:
+        if item.value == 2:
+            raise TypeError("it has no such field")
+        return "row"
+
+    stand.accounts._page_row = page_row
+    return lambda _: [Item("l", 1), Item("k", 2), ask("child")]
+
+
 def says_nothing(stand: Stand) -> Any:
     return lambda _: [Item("l", 1)]
 
@@ -164,6 +232,7 @@ def says_nothing(stand: Stand) -> Any:
         (raises_at_once, "callback_KeyError"),
         (pipeline_raises, "pipeline_OSError"),
         (cannot_be_exported, "feed_LookupError"),
+        (has_no_page_row, "feed_TypeError"),
         (says_nothing, "nothing_came_of_it"),
     ],
 )

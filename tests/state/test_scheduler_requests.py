@@ -94,11 +94,13 @@ def test_a_kept_request_can_be_made_again_and_again(stand: Stand) -> None:
     stand.close()
 
 
+@pytest.mark.parametrize("user", ["", "me:hunter2@"])
 def test_a_proxy_is_found_anew_each_time(
-    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
-    """That of the environment, which may be another one in the next run."""
-    monkeypatch.setenv("https_proxy", "http://one:3128")
+    """That of the environment, which may be another one in the next run; its password is not
+    written anywhere, and sent again."""
+    monkeypatch.setenv("https_proxy", f"http://{user}one:3128")
     stand = Stand(tmp_path)
     stand.push(
         ask("a"), ask("b", meta={"proxy": "http://mine:3128"}), ask("c", meta={"proxy": None})
@@ -108,13 +110,19 @@ def test_a_proxy_is_found_anew_each_time(
         proxy.process_request(request)
         stand.instead(request, request.replace(dont_filter=True))
     stand.close("shutdown")
-    monkeypatch.setenv("https_proxy", "http://two:3128")
+    for path in (tmp_path / "job").iterdir():
+        assert b"hunter2" not in path.read_bytes()
+        assert b"bWU6aHVudGVyMg" not in path.read_bytes()
+    monkeypatch.setenv("https_proxy", f"http://{user}two:3128")
     proxy = HttpProxyMiddleware.from_crawler(get_crawler())
     again = Stand(tmp_path)
     found = {}
     for request in again.pull():
         proxy.process_request(request)
         found[name_of(request)] = request.meta["proxy"]
+        assert ("Proxy-Authorization" in request.headers) == (
+            bool(user) and name_of(request) == "a"
+        )
     assert found == {"a": "http://two:3128", "b": "http://mine:3128", "c": None}
     again.kill()
 

@@ -33,10 +33,15 @@ class JobFile:
     """A file to which this job alone writes, beyond ``base`` bytes that were there before.
 
     ``mode`` is that of a new file, before the umask. Nothing is opened before the first write.
+    ``intent`` is where it is noted how long the file is to be, before it is written: what is longer
+    after a kill is somebody else's, and is not cut off.
     """
 
-    def __init__(self, path: Path, base: int = 0, *, mode: int = 0o666) -> None:
+    def __init__(
+        self, path: Path, base: int = 0, *, mode: int = 0o666, intent: Path | None = None
+    ) -> None:
         self.path = path
+        self._intent = intent
         self._base = base
         self._mode = mode
         self._descriptor: int | None = None
@@ -74,7 +79,7 @@ class JobFile:
                 f"put it back as it was, or {_ANEW}"
             )
         if size > offset:
-            if clean:
+            if clean or (self._intent is not None and size > self._intended()):
                 raise FeedRefused(
                     f"{name} has {size - offset} bytes at its end that are not of this job: "
                     f"take them out, or {_ANEW}"
@@ -94,6 +99,7 @@ class JobFile:
                 os.ftruncate(descriptor, at)
             self._refuse_change(descriptor, at)
             self._uncommitted = True
+            self._intend(at + len(data))
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
@@ -136,6 +142,26 @@ class JobFile:
                 self._descriptor = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, self._mode)
                 sync_folder(self.path.parent)
         return self._descriptor
+
+    def _intend(self, size: int) -> None:
+        if self._intent is None:
+            return
+        self._intent.parent.mkdir(mode=0o700, exist_ok=True)
+        new = not self._intent.exists()
+        with open(self._intent, "w", encoding="ascii", opener=_owners) as file:
+            file.write(f"{size}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            sync_folder(self._intent.parent)
+
+    def _intended(self) -> int:
+        """How long the last write was to make it; 0 if none was begun."""
+        assert self._intent is not None
+        try:
+            return int(self._intent.read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return 0
 
     def _refuse_change(self, descriptor: int, size: int) -> None:
         """Rows after somebody else's, or in a file that has no name any more, would be lost."""
@@ -244,6 +270,10 @@ def _make_folder(folder: Path) -> None:
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
+
+
+def _owners(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextlib.contextmanager

@@ -69,11 +69,12 @@ class _OfJob(Batch):
 class Direct(_OfJob):
     """A local file of a job. Raises ``FeedRefused`` when it cannot be written."""
 
-    def __init__(self, setup: FeedSetup, uri: str, record: FeedFile) -> None:
+    def __init__(self, setup: FeedSetup, uri: str, record: FeedFile, intent: Path) -> None:
         super().__init__(setup, uri, record)
         self.path = setup.path(uri)
+        self._intent = intent
         check_place(self.path, setup.name)
-        self._file = JobFile(self.path, record.base)
+        self._file = JobFile(self.path, record.base, intent=intent)
 
     def begin(self) -> None:
         """Take the file as it is now. Raises ``OSError``."""
@@ -81,7 +82,7 @@ class Direct(_OfJob):
             self.record.tail = checksum_of(self.path)
         else:
             self.record.base = self.record.offset = size_of(self.path) or 0
-            self._file = JobFile(self.path, self.record.base)
+            self._file = JobFile(self.path, self.record.base, intent=self._intent)
 
     def resume(self, *, clean: bool) -> None:
         """Go on. Raises ``FeedRefused``, ``OSError``."""
@@ -365,7 +366,7 @@ class Feed:
         if self.spool is None:
             return Streamed(setup, uri, record)
         if setup.local and not setup.batch_items:
-            return Direct(setup, uri, record)
+            return Direct(setup, uri, record, self.spool.with_name(f"{self.spool.name}.intent"))
         spool = self.spool.with_name(f"{self.spool.name}-{record.batch}.rows")
         return Spooled(setup, uri, record, spool, self.batches)
 

@@ -35,7 +35,8 @@ from scrapy.utils.misc import build_from_crawler, load_object
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.feeds.file import FeedRefused
 
-_USER = re.compile(r"(?<=://)[^/?#]*@")
+# As in redaction.py: a password of AWS's may hold "/".
+_USER = re.compile(r"(?<=://)[^\s?#]*@")
 
 
 @dataclass
@@ -208,6 +209,8 @@ def read_feeds(crawler: Crawler, *, durable: bool) -> list[FeedSetup]:
 
 def _read(crawler: Crawler, key: Any, options: dict[str, Any], *, durable: bool) -> FeedSetup:
     settings = crawler.settings
+    if not isinstance(options, dict):
+        raise FeedRefused(f"FEEDS gives no options for {clean(str(key))}: write {{'format': …}}")
     uri = str(key.absolute()) if isinstance(key, Path) else str(key)
     name = f"the feed {clean(uri)}"
     options = feed_complete_default_values_from_settings(options, settings, uri)
@@ -236,8 +239,15 @@ def _read(crawler: Crawler, key: Any, options: dict[str, Any], *, durable: bool)
             f"{name} has batches (batch_item_count), but one name for all of them: "
             "put %(batch_id)d or %(batch_time)s into it"
         )
-    make_filter = load_object(options.get("item_filter", ItemFilter))
-    return FeedSetup(crawler, uri, options, exporter, storage, make_filter(options))
+    try:
+        made_filter = load_object(options.get("item_filter", ItemFilter))(options)
+        if options["uri_params"]:
+            load_object(options["uri_params"])
+    except (ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise FeedRefused(
+            f"{name} names something in FEEDS that cannot be loaded ({clean(str(error))})"
+        ) from None
+    return FeedSetup(crawler, uri, options, exporter, storage, made_filter)
 
 
 def _component(settings: BaseSettings, setting: str, name: str) -> Any:
