@@ -75,13 +75,13 @@ class Report:
         self._stats.set_value(
             "kaggle/complete", reason == "finished" and balanced and scheduler.stored and not lost
         )
-        summary = "\n".join(self._lines(spider, reason, balanced))
+        summary = "\n".join(self._lines(spider, reason, balanced, scheduler.stored))
         self._stats.set_value("kaggle/summary", summary)
         logger.info("%s", summary)
         if spider.stopped_because:
             logger.error("%s", spider.stopped_because)
 
-    def _lines(self, spider: KaggleSpider, reason: str, balanced: bool) -> list[str]:
+    def _lines(self, spider: KaggleSpider, reason: str, balanced: bool, whole: bool) -> list[str]:
         accounts = spider.accounts
         stored, pending = accounts.count("stored"), accounts.pending
         lines = [
@@ -95,7 +95,7 @@ class Report:
             for slug, count in accounts.reasons(verdict).items():
                 lines.append(f"  {verdict} {count}: {REASONS.get(slug, slug)}")
         lines.append(f"  {self._requests(spider)}")
-        lines += [f"  {sentence}" for sentence in self._remarks(spider, reason)]
+        lines += [f"  {sentence}" for sentence in self._remarks(spider, reason, whole)]
         return lines
 
     def _requests(self, spider: KaggleSpider) -> str:
@@ -120,7 +120,7 @@ class Report:
     def _sent(self) -> int:
         return int(self._stats.get_value("kaggle/requests", 0))
 
-    def _remarks(self, spider: KaggleSpider, reason: str) -> list[str]:
+    def _remarks(self, spider: KaggleSpider, reason: str, whole: bool) -> list[str]:
         limit = "It stopped at a limit that was set (CLOSESPIDER_…)."
         unknown = f"It stopped before its end ({reason})."
         ending = _ENDINGS.get(reason, limit if reason.startswith("closespider_") else unknown)
@@ -148,6 +148,8 @@ class Report:
                 "The job is complete: nothing was left to do. Name another JOBDIR to crawl anew."
             )
         stored = spider.accounts.count("stored")
+        if not whole:
+            return [remark for remark in remarks if remark]  # the counts are of what is safe
         if reason == "finished" and spider.sample and stored < spider.sample:
             remarks.append(f"Only {stored} of the {spider.sample} asked for could be had.")
         if reason == "finished" and not failed and not spider.accounts.count("discovered"):
