@@ -66,11 +66,12 @@ from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
 from scrapy.settings import BaseSettings
 
+from kagglecrawl.commands.again import command
 from kagglecrawl.commands.crawl import USAGE
 from kagglecrawl.extensions.report import REASONS
 from kagglecrawl.kaggle.paging import End
 from kagglecrawl.kaggle.redaction import clean
-from kagglecrawl.state.job import Identity, lock_holder
+from kagglecrawl.state.job import lock_holder
 from kagglecrawl.state.store import FILE, FeedFile, NotOurs, Store, Verdict
 
 #: The object that --json prints; the table above names its fields.
@@ -244,7 +245,9 @@ def _status(
         status["state"] = "incomplete" if _is_missing_something(status) else "complete"
     status["next"] = _next(status)
     if status["state"] not in {"running", "complete"}:
-        status["command"] = _command(status, _object(store, "feeds"), folder, settings)
+        status["command"] = command(
+            status, _object(store, "feeds"), _object(store, "settings"), folder, settings
+        )
     return status
 
 
@@ -320,29 +323,6 @@ def _next(status: Status) -> str:
     return f"{first}run the same command again{after} to {aim}"
 
 
-def _command(status: Status, feeds: dict[str, str], folder: Path, settings: BaseSettings) -> str:
-    """What goes on with the job: all that makes it this job, but what is so by itself here."""
-    try:
-        here = Identity.of(status["spider"], {}, settings)
-        own, api_url, workspace = here.feeds, here.api_url, here.workspace
-    except (ValueError, TypeError, AttributeError):  # a crawl would say which setting is wrong
-        own, api_url, workspace = {}, "", ""
-    command = ["scrapy", "crawl", status["spider"]]
-    for name, value in status["arguments"].items():
-        command += ["-a", f"{name}={value}"]
-    for uri, kind in feeds.items():
-        # the one that a crawl has when nobody names one (spiders/base.py)
-        default = uri.startswith(f"{status['workspace']}/output/%(name)s/")
-        if not default and uri not in own:
-            place = "-" if uri == "stdout:" else clean(uri)
-            command += ["-o", place if place.endswith(f".{kind}") else f"{place}:{kind}"]
-    if status["api_url"] != api_url:
-        command += ["-s", f"KAGGLE_API_URL={status['api_url']}"]
-    if status["workspace"] != workspace:
-        command += ["-s", f"WORKSPACE={status['workspace']}"]
-    return shlex.join([*command, "-s", f"JOBDIR={folder}"])
-
-
 # -- telling ---------------------------------------------------------------------------------------
 
 
@@ -359,9 +339,9 @@ def as_text(status: Status, folder: str) -> str:
         *(f"  {line}" for line in (*_accounts(status), *_requests(status), *_output(status))),
         f"Next: {status['next']}{':' if status['command'] else '.'}",
     ]
-    if command := status["command"]:
-        lines.append(f"  {command}")
-        if "***" in command or "…" in command:
+    if again := status["command"]:
+        lines.append(f"  {again}")
+        if "***" in again or "…" in again:
             lines.append("  (*** and … stand for what is not shown.)")
     return "\n".join(lines)
 

@@ -29,7 +29,14 @@ from kagglecrawl.state.store import FILE, NotOurs, Store
 
 _LOCK = "lock"
 #: Another value would put rows of another kind into the same feed.
-_DECISIVE = ("KAGGLE_MIN_USABILITY",)
+_DECISIVE = (
+    "KAGGLE_MIN_USABILITY",
+    "FEED_EXPORT_BATCH_ITEM_COUNT",
+    "FEED_EXPORT_ENCODING",
+    "FEED_EXPORT_FIELDS",
+)
+#: Options of a feed that its format and the way it is opened do not need.
+_PLAIN = {"format", "overwrite"}
 _ANEW = "name another JOBDIR to begin anew"
 #: Someone who looks whether a job runs holds its lock for a moment.
 _LOCK_ATTEMPTS = 20
@@ -63,6 +70,10 @@ class Identity:
         ``_job``, differ from run to run and do not count."""
         feeds = settings.getdict("FEEDS")
         decisive = {name: str(settings.get(name)) for name in _DECISIVE if name in settings}
+        if any(set(each) - _PLAIN for each in feeds.values() if isinstance(each, dict)):
+            # one that is compressed, say: plain rows behind those could not be read
+            whole = {_place(uri): options for uri, options in feeds.items()}
+            decisive["FEEDS"] = json.dumps(whole, default=str, sort_keys=True)
         return cls(
             spider=spider,
             arguments={k: str(v) for k, v in sorted(arguments.items()) if not k.startswith("_")},
