@@ -17,6 +17,7 @@ test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.scheduler
+	$(BIN)/python -m benchmarks.transfers
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.kills
 

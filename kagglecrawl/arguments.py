@@ -129,6 +129,16 @@ def rating(text: str) -> float:
     return value
 
 
+def yes_or_no(text: str) -> bool:
+    """true or false, in the usual spellings."""
+    word = text.lower()
+    if word in {"true", "yes", "1", "on"}:
+        return True
+    if word in {"false", "no", "0", "off"}:
+        return False
+    raise ValueError("write true or false")
+
+
 def size(text: str) -> int:
     """Bytes, with an optional unit: 500000, 500KB, 1.5GB, 2GiB."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)\s*([A-Za-z]{0,3})", text)

@@ -39,9 +39,10 @@ def check_types(settings: BaseSettings) -> None:
 
 def _check_names(settings: BaseSettings) -> None:
     """A setting of ours that nobody reads is a slip of the pen."""
-    known = [name for name in vars(project_settings) if name.startswith("KAGGLE_")]
+    ours = ("KAGGLE_", "WORKSPACE")
+    known = [name for name in vars(project_settings) if name.startswith(ours)]
     for name in settings:
-        if str(name).startswith("KAGGLE_") and name not in known:
+        if str(name).startswith(ours) and name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
             raise SettingError(f"the setting {name} is not known: {hint}")
@@ -92,9 +93,8 @@ def check_folders(settings: BaseSettings) -> None:
                     f"the feed {clean(str(uri))} is {options['format']}, which cannot be gone on "
                     "with after a stop, so it cannot go with JOBDIR: use jsonlines or csv"
                 )
-    if not feeds:
-        workspace = KaggleConfig.from_settings(settings).workspace
-        writable(workspace, f"WORKSPACE={workspace}")
+    workspace = KaggleConfig.from_settings(settings).workspace
+    writable(workspace, f"WORKSPACE={workspace}")
     for uri in map(str, feeds):
         path = _local_path(uri)
         if path is not None and "%(" not in str(path):

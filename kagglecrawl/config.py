@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from urllib.parse import urlsplit
 from scrapy.settings import BaseSettings
 from w3lib.url import safe_url_string
 
+from kagglecrawl.arguments import size
 from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
+from kagglecrawl.kaggle.redaction import clean
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -50,6 +53,11 @@ class KaggleConfig:
     min_usability: float
     workspace: Path
     findings: Path
+    min_free: int = 10**9
+    transfers: int = 2
+    stall_timeout: float = 60.0
+    storage_hosts: tuple[str, ...] = ("storage.googleapis.com",)
+    max_ratio: float = 200.0
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Self:
@@ -67,6 +75,11 @@ class KaggleConfig:
             min_usability=_number(settings, "KAGGLE_MIN_USABILITY", 0, 1),
             workspace=workspace,
             findings=Path(settings.get("KAGGLE_FINDINGS") or workspace / doctor),
+            min_free=_size(settings, "WORKSPACE_MIN_FREE"),
+            transfers=int(_number(settings, "KAGGLE_CONCURRENT_TRANSFERS", 1, 32, whole=True)),
+            stall_timeout=_number(settings, "KAGGLE_STALL_TIMEOUT", 0.1, 3600),
+            storage_hosts=_hosts(settings.getlist("KAGGLE_STORAGE_HOSTS")),
+            max_ratio=_number(settings, "KAGGLE_MAX_RATIO", 1, 1e9),
         )
 
 
@@ -104,6 +117,25 @@ def _transport(value: Any) -> str:
     if name not in _TRANSPORTS:
         raise SettingError(f"KAGGLE_TRANSPORT={value} is not known: use scrapy or official")
     return name
+
+
+def _size(settings: BaseSettings, name: str) -> int:
+    value = settings.get(name)
+    try:
+        return size(str(value).strip())
+    except ValueError as error:
+        raise SettingError(f"{name}={value} is wrong: {error}") from None
+
+
+def _hosts(names: list[Any]) -> tuple[str, ...]:
+    hosts = tuple(str(name).strip().lower() for name in names)
+    for host in hosts:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host):
+            raise SettingError(
+                f"KAGGLE_STORAGE_HOSTS names {clean(host)!r}, which is no host: "
+                "write names alone, such as storage.googleapis.com"
+            )
+    return hosts
 
 
 def _number(

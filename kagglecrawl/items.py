@@ -22,13 +22,15 @@ from kagglecrawl.kaggle import lenient
 def _field(export: str, description: str, **schema: Any) -> Any:
     markdown = schema.pop("markdown", False)
     page = schema.pop("page", True)
+    default = {"default": schema.pop("default")} if "default" in schema else {}
     return dataclasses.field(
+        **default,
         metadata={
             "export": export,
             "markdown": markdown,
             "page": page,
             "json_schema_extra": {"description": description, **schema},
-        }
+        },
     )
 
 
@@ -65,6 +67,39 @@ _FILE = _objects(
 _LICENSE = _objects(name={"type": "string"})
 
 
+class Download(TypedDict):
+    """What has come of a resource's files.
+
+    ``folder`` is below the workspace; ``files`` and ``bytes`` are what is in it. ``leftOut`` counts
+    the files that were not wanted or refused, by reason. ``reason`` says why there are no files.
+    """
+
+    folder: str
+    files: int
+    bytes: int
+    leftOut: dict[str, int]
+    reason: str
+
+
+_COUNT = {"type": "integer", "minimum": 0}
+_DOWNLOAD = _objects(
+    folder={"type": "string", "description": "Folder of the files, below the workspace."},
+    files={**_COUNT, "description": "How many files are in it."},
+    bytes={**_COUNT, "description": "Their bytes."},
+    leftOut={
+        "type": "object",
+        "additionalProperties": {"type": "integer", "minimum": 1},
+        "description": "How many files were not wanted or refused, by reason.",
+    },
+    reason={"type": "string", "description": "Why there are no files; empty if there are."},
+)
+
+
+def no_download(reason: str) -> Download:
+    """There are no files, for this reason, a word."""
+    return Download(folder="", files=0, bytes=0, leftOut={}, reason=reason)
+
+
 @dataclasses.dataclass
 class Dataset:
     """A dataset of Kaggle's: what its list row and its metadata say."""
@@ -85,6 +120,13 @@ class Dataset:
     tags: list[str] = _field("Tags", "Tags (Kaggle's keywords).")
     content: str = _field("Content", "Description, as Markdown.", markdown=True)
     version: int | None = _field("Version", "Number of the current version.", minimum=1, page=False)
+    download: Download | None = _field(
+        "Download",
+        "What has come of its files; null where they were not asked for.",
+        page=False,
+        default=None,
+        **_DOWNLOAD,
+    )
 
     @property
     def key(self) -> str:
@@ -158,7 +200,7 @@ def schema(item_class: type) -> dict[str, Any]:
     derived = ItemAdapter.get_json_schema(item_class)
     names = feed_fields(item_class)
     derived["properties"] = {names[key]: value for key, value in derived["properties"].items()}
-    derived["required"] = [names[key] for key in derived.get("required", [])]
+    derived["required"] = list(derived["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **derived}
 
 

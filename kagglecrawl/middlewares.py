@@ -125,6 +125,8 @@ class KaggleReplyMiddleware:
         if isinstance(exception, Held):
             self._stats.inc_value("kaggle/held_back")
             return _later(request, {"not_before": exception.until})
+        if isinstance(exception, RetryLater):  # a transfer's
+            return self._again(request, exception)
         for kind, (error, words) in _NO_REPLY.items():
             if isinstance(exception, kind):
                 method = rpc.TABLE[request.meta["rpc"]].method
@@ -139,7 +141,7 @@ class KaggleReplyMiddleware:
         else:
             if not self._answered and attempt >= _ATTEMPTS_IN_THE_DARK:
                 raise Unreachable(f"{error}. {_CHECK_NETWORK}")
-            if attempt >= self._config.max_attempts:
+            if attempt >= min(self._config.max_attempts, error.most_attempts):
                 self._stats.inc_value(f"kaggle/given_up/{error.slug}")
                 raise error
             wait, changes = self._wait_of(error, attempt), {"attempt": attempt + 1}

@@ -6,6 +6,8 @@ Credentials are never settings: see kagglecrawl/kaggle/auth.py.
 
 import os
 
+from scrapy.settings import default_settings
+
 from kagglecrawl import __version__
 from kagglecrawl.config import default_api_url
 
@@ -66,6 +68,13 @@ ITEM_PIPELINES = {
     "kagglecrawl.pipelines.usability.UsabilityPipeline": 300,
     "kagglecrawl.pipelines.markdown.MarkdownPipeline": 400,
 }
+# Without the two that run Python in the crawler: both are off below, and importing them takes a
+# fifth of a second all the same. (EXTENSIONS could only name them, for which Scrapy imports them.)
+EXTENSIONS_BASE = {
+    name: order
+    for name, order in default_settings.EXTENSIONS_BASE.items()
+    if not name.endswith((".TelnetConsole", ".RemoteControl"))
+}
 EXTENSIONS = {
     # The scheduler writes the feeds (state/feeds.py): a row counts when its request is done.
     "scrapy.extensions.feedexport.FeedExporter": None,
@@ -113,6 +122,18 @@ KAGGLE_RETRY_BASE = 0.5
 KAGGLE_MAX_WAIT = 900
 #: Where files land.
 WORKSPACE = "local_workspace"
+#: Bytes that stay free on the disk of WORKSPACE: 500MB, 2GB. The crawl stops before that.
+WORKSPACE_MIN_FREE = "1GB"
+#: Downloads of files at once; each is one stream from Kaggle's storage.
+KAGGLE_CONCURRENT_TRANSFERS = 2
+#: Seconds of waiting in which less than 1 KiB a second arrives, after which a download is begun
+#: again where it was. There is no limit on the time of a whole download.
+KAGGLE_STALL_TIMEOUT = 60
+#: Hosts that Kaggle may send a download to, over https (kaggle-facts 1.4).
+KAGGLE_STORAGE_HOSTS = ["storage.googleapis.com"]
+#: Files of more than 1 MiB that are more than so many times as large as in their archive are
+#: refused: archives are known that fill any disk.
+KAGGLE_MAX_RATIO = 200
 #: What `scrapy doctor` found of the API, for the spiders to use; empty:
 #: WORKSPACE/doctor.json, for a server on this machine WORKSPACE/doctor-loopback.json.
 KAGGLE_FINDINGS = ""

@@ -27,6 +27,8 @@ QUICK = (
     "-s",
     "KAGGLE_RETRY_BASE=0.02",
 )
+#: Crawls that are not about files leave them where they are; a later ``download=true`` counts.
+NO_FILES = ("-a", "download=false")
 
 
 def clean_env(home: Path, **more: str) -> dict[str, str]:
@@ -88,13 +90,14 @@ def scrapy(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def crawl(scrapy: Run, tmp_path: Path) -> Run:
-    """Crawl a replica's datasets into a feed, with stats in the log."""
+    """Crawl a replica's datasets into a feed, without their files, with stats in the log."""
 
     def run(replica: Replica | None, *args: str, env: dict[str, str] | None = None) -> Crawl:
         given = {**(replica.crawler_env() if replica else {}), **(env or {})}
         standard = ("-s", "STATS_DUMP=True", "-s", f"WORKSPACE={tmp_path / 'workspace'}")
         feed = () if {"-o", "-O"} & set(args) else ("-O", str(tmp_path / "out.jsonl"))
-        return scrapy("crawl", "datasets", *feed, *QUICK, *standard, *args, env=given)
+        options = (*feed, *QUICK, *NO_FILES, *standard, *args)
+        return scrapy("crawl", "datasets", *options, env=given)
 
     return run
 
@@ -109,7 +112,7 @@ def samples() -> Path:
 
 
 def record(dataset: DatasetTruth) -> dict[str, Any]:
-    """The row that a right crawler writes for a dataset of the replica's world."""
+    """The row that a right crawler writes for a dataset of the replica's world, without files."""
     moment = dataset.last_updated
     fraction = f".{moment.microsecond:06d}".rstrip("0").rstrip(".")
     return {
@@ -123,7 +126,13 @@ def record(dataset: DatasetTruth) -> dict[str, Any]:
         "Tags": [tag.name for tag in dataset.tags],
         "Content": dataset.content_markdown,
         "Version": dataset.version,
+        "Download": None,
     }
+
+
+def page_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A feed's row as it is in a page file: the seeds' fields and no other."""
+    return {name: value for name, value in row.items() if name not in {"Version", "Download"}}
 
 
 def by_ref(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

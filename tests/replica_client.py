@@ -66,6 +66,13 @@ def refs(answer: Answer) -> list[str]:
     return [row["ref"] for row in answer.json.get("datasets", [])]
 
 
+def signed(replica: Replica, ref: str) -> str:
+    """A signed URL of a dataset's archive."""
+    answer = call(replica, "DownloadDataset", named(ref))
+    assert answer.status == 302, answer.body
+    return answer.headers["Location"]
+
+
 def named(ref: str) -> dict[str, str]:
     """The fields of a request that name a dataset."""
     owner, slug = ref.split("/")

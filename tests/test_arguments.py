@@ -28,6 +28,9 @@ NAMES = {
     "license",
     "min_size",
     "max_size",
+    "download",
+    "only",
+    "max_bytes",
     "refs",
 }
 
@@ -61,6 +64,14 @@ def parse(**given_: str) -> DatasetsArguments:
         ("min_size", "20MB", 20_000_000),
         ("max_size", "1.5 gb", 1_500_000_000),
         ("max_size", "2GiB", 2 * 2**30),
+        ("download", "false", False),
+        ("download", "No", False),
+        ("download", "0", False),
+        ("download", "OFF", False),
+        ("only", "*.csv", ("*.csv",)),
+        ("only", "*.csv, data/*.json,,*.csv", ("*.csv", "data/*.json")),
+        ("max_bytes", "500MB", 500_000_000),
+        ("max_bytes", "0", 0),
         ("refs", "a/b", (DatasetRef("a", "b"),)),
         (
             "refs",
@@ -89,6 +100,9 @@ def test_what_is_right(name: str, text: str, value: Any) -> None:
         ("license", ["mit"]),
         ("min_size", ["", "big", "-5", "1.5.5", "5 XB", "MB", "5mb5", "1e6"]),
         ("max_size", ["1,5GB"]),
+        ("download", ["", "perhaps", "2", "truefalse"]),
+        ("only", ["", ",", "a\nb"]),
+        ("max_bytes", ["", "all", "-1", "1e6"]),
         ("refs", ["", "a", "a/b/c", "a/b,c", "https://www.kaggle.com/competitions/titanic"]),
     ],
 )
@@ -156,6 +170,18 @@ def test_a_file_that_is_not_there_is_no_dataset() -> None:
         parse(refs="lists/refs.txt")
 
 
+@pytest.mark.parametrize("text", ["true", "Yes", "1", "on"])
+def test_files_are_wanted_as_they_are_when_nothing_is_said(text: str) -> None:
+    assert parse(download=text) == parse()
+
+
+@pytest.mark.parametrize("more", [{"only": "*.csv"}, {"max_bytes": "1MB"}, {"max_bytes": "0"}])
+def test_no_files_are_not_chosen_from(more: dict[str, str]) -> None:
+    with pytest.raises(ArgumentError, match="download=false that none are: leave one"):
+        parse(download="false", **more)
+    assert parse(download="true", **more).download
+
+
 @pytest.mark.parametrize("more", ["pages", "search", "user", "tags", "sort_by", "min_size"])
 def test_refs_go_with_no_list(more: str) -> None:
     text = {"pages": "1", "sort_by": "votes", "min_size": "5"}.get(more, "x")
@@ -164,8 +190,9 @@ def test_refs_go_with_no_list(more: str) -> None:
 
 
 def test_refs_go_with_what_is_not_of_the_list() -> None:
-    args = parse(refs="a/b,c/d", sample="1", min_usability="0")
-    assert (args.sample, args.min_usability) == (1, 0.0)
+    args = parse(refs="a/b,c/d", sample="1", min_usability="0", only="*.csv", max_bytes="5MB")
+    assert (args.sample, args.min_usability, args.only) == (1, 0.0, ("*.csv",))
+    assert not parse(refs="a/b", download="false").download
 
 
 def test_sizes_must_leave_something_between() -> None:

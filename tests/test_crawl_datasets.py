@@ -14,7 +14,7 @@ from kagglecrawl.replica.quotas import Quotas
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
-from tests.conftest import Run, by_ref, record
+from tests.conftest import NO_FILES, Run, by_ref, record
 
 MINIMUM = 0.8
 TOKENS = Behaviour(paging="token")
@@ -324,7 +324,7 @@ def test_rows_have_a_place_when_nobody_names_one(scrapy: Run, tmp_path: Path) ->
     with Replica(World(seed=1)) as replica:
         workspace = tmp_path / "work%place"
         done = scrapy(
-            *("crawl", "datasets", "-a", "sample=2", "-s", "DOWNLOAD_DELAY=0"),
+            *("crawl", "datasets", "-a", "sample=2", "-s", "DOWNLOAD_DELAY=0", *NO_FILES),
             *("-s", f"WORKSPACE={workspace}"),
             env=replica.crawler_env(),
         )

@@ -4,6 +4,7 @@ the same command goes on, and every row is there once."""
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -16,14 +17,16 @@ import pytest
 
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
-from tests.conftest import QUICK, ROOT, by_ref, clean_env, record
+from tests.conftest import NO_FILES, QUICK, ROOT, Run, by_ref, clean_env, page_row, record
+from tests.file_crawls import DATASETS, FILES, rows_of, tree, trees_of
+from tests.killing.look import MINIMUM
 
 #: The job, the feed, or the page files are on the small disk.
 ON_IT = ("job", "feed", "workspace")
 #: A disk has less room than each of them needs.
 SIZE = 256 * 1024
 WORLD = World(seed=1, scale="medium")
-ARGUMENTS = ("-a", "pages=1-40")
+ARGUMENTS = (*NO_FILES, "-a", "pages=1-40")
 
 
 @pytest.fixture
@@ -39,6 +42,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def resize(disk: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 def start(
@@ -75,11 +82,10 @@ def assert_whole(places: dict[str, Path]) -> None:
     listed = {each.ref: record(each) for each in WORLD.public(0.8)}
     assert rows.items() <= listed.items()
     assert len(rows) > 100
-    without_version = [{**row, "Version": None} for row in rows.values()]
+    of_pages = [page_row(row) for row in rows.values()]
     by_page = {row["Ref"]: row for row in paged}
     assert len(by_page) == len(paged) == len(rows)
-    for row in without_version:
-        del row["Version"]
+    for row in of_pages:
         assert by_page[row["Ref"]] == row
 
 
@@ -93,8 +99,7 @@ def test_a_full_disk(disk: Path, tmp_path: Path, on_it: str) -> None:
         assert "Traceback" not in full.stdout
         # the feed is not there yet where the disk was full at once
         before = stored(places)[0] if (places["feed"] / "rows.jsonl").exists() else {}
-        resize = ["mount", "-o", "remount,size=50m", str(disk)]
-        subprocess.run(resize, check=True)
+        resize(disk, 50_000_000)
         done = start(replica, tmp_path, places)
     assert done.returncode == 0, done.stdout
     assert_whole(places)
@@ -116,3 +121,47 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
         done = start(replica, tmp_path, places)
     assert done.returncode == 0, done.stdout
     assert_whole(places)
+
+
+# -- with files ------------------------------------------------------------------------------------
+
+#: Some 6 MB of files.
+SMALL = World(seed=1, gated=True)
+MB = 1_000_000
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("min_free", [0, MB])
+@pytest.mark.parametrize("job", [True, False], ids=["job", "no job"])
+def test_no_room_for_files(
+    crawl: Run, disk: Path, tmp_path: Path, min_free: int, job: bool
+) -> None:
+    """The crawl stops before that, or at it where nothing is to stay free; with room it goes on."""
+    resize(disk, 2 * MB + min_free)
+    workspace = disk / "workspace"
+    options = [*FILES, "-s", f"WORKSPACE={workspace}", "-s", f"WORKSPACE_MIN_FREE={min_free}"]
+    if job:
+        options += ["-s", f"JOBDIR={tmp_path / 'job'}", "-o", str(tmp_path / "out.jsonl")]
+    with Replica(SMALL) as replica:
+        full = crawl(replica, *options)
+        assert full.code == 3, full.log
+        assert "Traceback" not in full.log
+        told = [line for line in full.log.splitlines() if "WORKSPACE" in line and "ERROR" in line]
+        assert len(told) == 1, full.log
+        free = shutil.disk_usage(disk).free
+        assert free >= min_free - 64 * PAGE, "page files may still be written"
+        rows = by_ref(full.rows)
+        assert len(rows) > 10
+        had = [each for each in SMALL.downloadable(MINIMUM) if each.ref in rows]
+        found, expected = tree(workspace / DATASETS), trees_of(had)
+        assert expected.items() <= found.items(), "every row has its files"
+        if not job:
+            assert not [name for name in found if name.startswith(".")]
+        resize(disk, 50 * MB)
+        replica.reset_stats()
+        done = crawl(replica, *options)
+        again = replica.stats()["requests_by_key"]["DownloadDataset"]
+    assert done.code == 0, done.log
+    assert by_ref(done.rows) == rows_of(SMALL.public(MINIMUM))
+    assert tree(workspace / DATASETS) == trees_of(SMALL.downloadable(MINIMUM))
+    assert not job or not set(again) & set(rows)

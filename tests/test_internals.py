@@ -399,8 +399,9 @@ def test_the_names_are_where_they_were(where: Any, words: list[str]) -> None:
         assert at >= 0, each
 
 
-#: Of other packages, where they are no secret: kagglesdk's field tables, and os._exit.
-NOT_SCRAPYS = {"_fields", "_exit"}
+#: Of other packages, where they are no secret: kagglesdk's field tables, and os._exit; and how
+#: scrapy-playwright starts, which tests/test_browser.py looks at.
+NOT_SCRAPYS = {"_fields", "_exit", "_maybe_launch_in_thread"}
 
 
 def defined(path: Path) -> set[str]:

@@ -22,7 +22,8 @@ from kagglecrawl.items import (
 
 SCHEMAS = Path(__file__).parent.parent / "docs/schemas"
 
-#: The format of the seed's ``meta_data/page_<n>.jsonl``, in its order; ``Version`` is ours.
+#: The format of the seed's ``meta_data/page_<n>.jsonl``, in its order; ``Version`` and
+#: ``Download`` are ours.
 SEED = [
     "Ref",
     "Title",
@@ -34,6 +35,7 @@ SEED = [
     "Tags",
     "Content",
     "Version",
+    "Download",
 ]
 ROW = {
     "ref": "owner/slug",

@@ -13,6 +13,7 @@ from scrapy.exceptions import DownloadConnectionRefusedError, ResponseDataLossEr
 from scrapy.http import JsonResponse, Response, TextResponse
 from scrapy.utils.test import get_crawler
 
+from kagglecrawl import settings as project
 from kagglecrawl.kaggle import rpc
 from kagglecrawl.kaggle.errors import (
     CredentialsNeeded,
@@ -29,12 +30,18 @@ from kagglecrawl.state.holds import Held
 from kagglecrawl.state.scheduler import KaggleScheduler
 
 API = "http://127.0.0.1:9/api"
+OURS = {
+    name: value
+    for name, value in vars(project).items()
+    if name.startswith(("KAGGLE_", "WORKSPACE"))
+}
 
 
 def middleware(**settings: Any) -> KaggleReplyMiddleware:
     crawler = get_crawler(
         Spider,
         {
+            **OURS,
             "KAGGLE_API_URL": API,
             "KAGGLE_MAX_ATTEMPTS": 3,
             "KAGGLE_MAX_WAIT": 100,

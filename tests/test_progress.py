@@ -106,6 +106,7 @@ def test_a_sample_that_is_had_has_no_eta(crawler: Crawler) -> None:
 def test_a_hold_is_told(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = KaggleScheduler.from_crawler(crawler)
     scheduler.holds = Holds(crawler, Store.in_memory())
+    scheduler.transfers = cast(Any, SimpleNamespace(under_way={}))
     crawler.engine = cast(Any, SimpleNamespace(scheduler=scheduler))
     monkeypatch.setattr(Holds, "seconds", lambda _: 90.4)
     assert line(crawler, 10.0, stored=5).startswith("5 datasets  waiting 1 min 30 s as Kaggle asks")
@@ -134,24 +135,6 @@ def test_a_job_that_goes_on_is_told_by_its_present_run(
     count(resumed, stored=10, skipped=5, pending=20)
     assert progress.line(resumed, 10.0) == shown
     progress._closed()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0, "0 s"),
-        (0.9, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min 00 s"),
-        (61, "1 min 01 s"),
-        (3599, "59 min 59 s"),
-        (3600, "1 h 00 min"),
-        (7384, "2 h 03 min"),
-        (100 * 3600, "100 h 00 min"),
-    ],
-)
-def test_durations(seconds: float, shown: str) -> None:
-    assert module._duration(seconds) == shown
 
 
 def test_only_a_terminal_has_one(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:

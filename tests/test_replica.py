@@ -327,11 +327,17 @@ def test_statistics(replica: Replica) -> None:
     stats = replica.stats()
     assert stats == {
         "requests": {"GetDatasetMetadata": {"200": 1, "404": 1}, "ListDatasets": {"200": 1}},
+        "requests_by_key": {
+            "GetDatasetMetadata": {ref: 1, gone: 1},
+            "ListDatasets": {"page=3": 1},
+        },
         "delivered": {"GetDatasetMetadata": 1, "ListDatasets": 1},
         "delivered_by_key": {"GetDatasetMetadata": {ref: 1}, "ListDatasets": {"page=3": 1}},
         "faults": {},
         "auth": {"bearer": 3},
         "storage": {},
+        "storage_bytes": {},
+        "storage_ranges": {},
         "user_agents": {"test/1": 3},
         "bytes_sent": sent,
         "leaked_authorization": 0,

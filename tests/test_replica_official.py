@@ -1,8 +1,11 @@
 """The unmodified kaggle CLI and kagglehub find in the replica what is true of its world."""
 
 import csv
+import io
 import json
 import subprocess
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.truth import DatasetTruth
-from kagglecrawl.replica.world import World
+from kagglecrawl.replica.world import World, published
 from tests.official import kaggle_cli, official_json
 
 
@@ -65,15 +68,64 @@ def test_the_cli_downloads(replica: Replica, dataset: DatasetTruth, tmp_path: Pa
     assert replica.stats()["leaked_authorization"] == 0
 
 
-def test_kagglehub_downloads(replica: Replica, dataset: DatasetTruth, tmp_path: Path) -> None:
+def _by_kagglehub(replica: Replica, ref: str, folder: Path) -> object:
     code = (
         "import json, kagglehub\n"
-        f"path = kagglehub.dataset_download({dataset.ref!r}, output_dir={str(tmp_path)!r})\n"
+        f"path = kagglehub.dataset_download({ref!r}, output_dir={str(folder)!r})\n"
         "print(json.dumps(path))"
     )
-    assert official_json(replica, code) == str(tmp_path)
+    return official_json(replica, code)
+
+
+def test_kagglehub_downloads(replica: Replica, dataset: DatasetTruth, tmp_path: Path) -> None:
+    assert _by_kagglehub(replica, dataset.ref, tmp_path) == str(tmp_path)
     _same_files(tmp_path, dataset)
     assert replica.stats()["leaked_authorization"] == 0
+
+
+GIVEN = {"a.csv": b"x\n1\n", "sub dir/ñ.txt": b"hello\n" * 1_000, "empty.txt": b""}
+
+
+def _given(name: str, target: Path) -> Path:
+    """A zip or tar.gz of GIVEN on disk."""
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path, data in GIVEN.items():
+                archive.writestr(path, data)
+        return target
+    with tarfile.open(target, "w:gz") as archive_of_tape:
+        for path, data in GIVEN.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            archive_of_tape.addfile(member, io.BytesIO(data))
+    return target
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, but for the markers that kagglehub leaves there."""
+    files = {f.relative_to(folder).as_posix(): f for f in folder.rglob("*") if f.is_file()}
+    return {name: f.read_bytes() for name, f in files.items() if not name.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("client", "name"),
+    [("cli", "archive.zip"), ("kagglehub", "archive.zip"), ("kagglehub", "archive.tar.gz")],
+)
+def test_given_archives_are_downloaded(client: str, name: str, tmp_path: Path) -> None:
+    path = _given(name, tmp_path / "made")
+    dataset = published("me/set", path, GIVEN, name=name)
+    target = tmp_path / "target"
+    with Replica(World(scale=None, extra=(dataset,))) as replica:
+        if client == "cli":
+            kaggle_cli(replica, "datasets", "download", "me/set", "--unzip", "-p", str(target))
+        else:
+            _by_kagglehub(replica, "me/set", target)
+        stats = replica.stats()
+    assert _tree(target) == GIVEN
+    assert stats["requests_by_key"]["DownloadDataset"] == {"me/set": 1}
+    assert stats["storage_bytes"] == {dataset.archive_key: path.stat().st_size}
+    assert stats["storage_ranges"] == {dataset.archive_key: [""]}
+    assert stats["leaked_authorization"] == 0
 
 
 def test_kagglesdk_reads_every_kind_of_answer(replica: Replica) -> None:

@@ -99,7 +99,7 @@ SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|PRAGMA|CREATE (TABLE|
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_sql_has_one_place(path: Path) -> None:
-    if path in {PACKAGE / "state/database.py", PACKAGE / "state/store.py"}:
+    if path in {PACKAGE / f"state/{name}.py" for name in ("database", "store", "transfer_store")}:
         return
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -115,13 +115,37 @@ def test_nothing_is_kept_in_a_form_that_runs(path: Path) -> None:
     assert not [each for each in imported(path) if any(below(each, name) for name in RUNS)]
 
 
+@pytest.mark.parametrize("path", python_files(PACKAGE / "transfer"), ids=relative)
+def test_bytes_move_whatever_they_are_of(path: Path) -> None:
+    """A transfer knows the job and the transport, but neither what is crawled nor who is told."""
+    others = ("spiders", "pipelines", "items", "commands", "extensions", "doctor", "middlewares")
+    ours = [each for each in imported(path) if below(each, "kagglecrawl")]
+    assert not [each for each in ours if any(below(each, f"kagglecrawl.{o}") for o in others)]
+
+
+#: What an archive holds is read from bytes that somebody else has, and judged without a disk.
+PURE = [PACKAGE / f"transfer/{name}.py" for name in ("members", "zips", "tars", "hosts")]
+REACHING_OUT = ("os", "io", "pathlib", "shutil", "socket", "threading", "tempfile", "asyncio")
+
+
+@pytest.mark.parametrize("path", PURE, ids=relative)
+def test_archives_are_read_without_a_disk_or_a_network(path: Path) -> None:
+    modules = list(imported(path))
+    assert not [each for each in modules if any(below(each, name) for name in REACHING_OUT)]
+    allowed = ("kagglecrawl.kaggle", "kagglecrawl.transfer.members")
+    ours = [each for each in modules if below(each, "kagglecrawl")]
+    assert not [each for each in ours if not any(below(each, name) for name in allowed)]
+
+
 #: What waits for a network while everything else stands still, or goes around the scheduler.
 BLOCKING = ("requests", "urllib3", "urllib.request", "http.client", "kaggle", "kagglehub")
+#: In a thread of its own, for which blocking is no harm.
+READ_STORAGE = {PACKAGE / f"transfer/{name}.py" for name in ("session", "source")}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_only_the_transport_reaches_for_another_http_client(path: Path) -> None:
-    if path.is_relative_to(PACKAGE / "transport"):
+    if path.is_relative_to(PACKAGE / "transport") or path in READ_STORAGE:
         return
     found = [each for each in imported(path) if any(below(each, name) for name in BLOCKING)]
     assert not found
@@ -189,7 +213,8 @@ OURS = [name for name in NAMES if not hasattr(default_settings, name)]
 
 def test_our_settings_can_be_told_from_scrapys() -> None:
     """What Scrapy does not know begins with KAGGLE_, or is a slip of the pen."""
-    assert {name for name in OURS if not name.startswith("KAGGLE_")} == {"WORKSPACE"}
+    rest = {name for name in OURS if not name.startswith("KAGGLE_")}
+    assert rest == {"WORKSPACE", "WORKSPACE_MIN_FREE"}
 
 
 @pytest.mark.parametrize("name", OURS)

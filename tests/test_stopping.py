@@ -20,7 +20,7 @@ from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
 from kagglecrawl.state.store import FILE, Store
-from tests.conftest import QUICK, ROOT, Run, by_ref, clean_env, record
+from tests.conftest import NO_FILES, QUICK, ROOT, Run, by_ref, clean_env, record
 
 #: No test waits for these: they end after answers that take an hour.
 SLOW = Rule(Fault("drip", seconds=3600), method="GetDatasetMetadata")
@@ -40,8 +40,9 @@ class Hangs:
 
 @contextmanager
 def crawling(replica: Replica, folder: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+    options = (*QUICK, *NO_FILES, *job(folder), *args)
     process = subprocess.Popen(
-        [sys.executable, "-m", "scrapy", "crawl", "datasets", *QUICK, *job(folder), *args],
+        [sys.executable, "-m", "scrapy", "crawl", "datasets", *options],
         cwd=ROOT,
         env=clean_env(folder, **replica.crawler_env()),
         stderr=subprocess.PIPE,

@@ -45,6 +45,7 @@ _BY_REASON = {
     "kaggle_credentials": CREDENTIALS,
     "kaggle_job": USAGE,
     "memusage_exceeded": STOPPED,
+    "kaggle_no_space": STOPPED,
 }
 
 

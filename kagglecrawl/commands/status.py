@@ -88,6 +88,7 @@ _WHY = {
     "kaggle_quota": "The quota was spent.",
     "kaggle_unreachable": "The API could not be reached.",
     "kaggle_misconfigured": "The address was not the API's.",
+    "kaggle_no_space": "The disk of WORKSPACE had no room left.",
     "feeds_not_stored": "A feed could not be stored.",
     "kaggle_credentials": "Kaggle wants credentials, or refused those that it was given.",
 }

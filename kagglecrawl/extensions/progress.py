@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 import time
+from collections import deque
 from typing import Self, TextIO
 
 from scrapy import signals
@@ -16,9 +17,17 @@ from scrapy.utils.asyncio import AsyncioLoopingCall, create_looping_call
 from kagglecrawl.kaggle.paging import CAP_ROWS
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state.scheduler import KaggleScheduler
+from kagglecrawl.state.transfers import UnderWay
+from kagglecrawl.units import amount, duration
 
 _CLEAR = "\r\x1b[K"
 _INTERVAL = 0.5
+#: A transfer of so many bytes is shown by itself, and at most so many of them.
+_LARGE = 20_000_000
+_SHOWN = 2
+#: Seconds of bytes to come that are worth being told, and those over which the rate is measured.
+_WORTH_AN_ETA = 2.0
+_WINDOW = 10.0
 
 
 class _ClearLine(logging.Filter):
@@ -31,6 +40,22 @@ class _ClearLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         self._progress.clear()
         return True
+
+
+class _Rate:
+    """Bytes a second over the last seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def now(self, total: int) -> float:
+        """The rate, when so many have come altogether."""
+        moment = time.monotonic()
+        self._seen.append((moment, total))
+        while len(self._seen) > 2 and moment - self._seen[0][0] > _WINDOW:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        return (total - before) / (moment - began) if moment - began >= 1 else 0.0
 
 
 class Progress:
@@ -47,6 +72,8 @@ class Progress:
         #: Records that earlier runs of the job have stored, and resources that they were done with.
         self._before = self._done_before = 0
         self._task: object = None
+        self._rate = _Rate()
+        self._under_way: list[UnderWay] = []
         crawler.signals.connect(self._opened, signals.spider_opened)
         # before the report is logged
         crawler.signals.connect(self._closed, signals.spider_closed)
@@ -73,7 +100,7 @@ class Progress:
         scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
         held = scheduler.holds.seconds() if isinstance(scheduler, KaggleScheduler) else 0
         if held >= 1:  # first, since a narrow terminal shows the beginning
-            parts.append(f"waiting {_duration(held)} as Kaggle asks")
+            parts.append(f"waiting {duration(held)} as Kaggle asks")
         if elapsed >= 1:
             parts.append(f"{60 * (stored - self._before) / elapsed:.0f}/min")
         parts.append(f"{self._stats.get_value('kaggle/requests', 0)} requests")
@@ -81,9 +108,46 @@ class Progress:
         for verdict in ("skipped", "failed"):
             if count := accounts.count(verdict):
                 parts.append(f"{count} {verdict}")
+        parts += self._bytes(scheduler)
         if not held and (eta := _eta(spider, elapsed, self._before, self._done_before)):
             parts.append(eta)
+        parts += self._largest()
         return "  ".join(parts)
+
+    def _bytes(self, scheduler: object) -> list[str]:
+        """How many bytes have come in this run, how fast, and how long the files of the datasets
+        that are known will take at that rate."""
+        if not isinstance(scheduler, KaggleScheduler):
+            return []
+        self._under_way = sorted(
+            scheduler.transfers.under_way.values(), key=lambda each: each.left, reverse=True
+        )
+        received = self._stats.get_value("kaggle/transfers/received", 0)
+        received += sum(each.meter.received for each in self._under_way)
+        if not received:
+            return []
+        rate = self._rate.now(received)
+        text = amount(received)
+        if rate:
+            text += f" at {amount(rate)}/s"
+            accounts = scheduler.accounts
+            left = accounts.count("bytes_expected") - accounts.count("bytes_settled")
+            left -= sum(each.meter.position for each in self._under_way)
+            if left > _WORTH_AN_ETA * rate:
+                text += f", {duration(left / rate)} for {amount(left)} more"
+        return [text]
+
+    def _largest(self) -> list[str]:
+        """The transfers that will take longest."""
+        found = []
+        for each in self._under_way[:_SHOWN]:
+            if each.meter.size >= _LARGE and (rate := each.rate):
+                share = 100 * each.meter.position // each.meter.size
+                found.append(
+                    f"{each.key} {share}% of {amount(each.meter.size)}, "
+                    f"{duration(each.left / rate)} more"
+                )
+        return found
 
     def _opened(self, spider: object) -> None:
         if not isinstance(spider, KaggleSpider):
@@ -124,12 +188,4 @@ def _eta(spider: KaggleSpider, elapsed: float, stored_before: int, done_before: 
         wanted, of_what = CAP_ROWS, f" for {CAP_ROWS:,} rows"
     if elapsed < 1 or not before < done < wanted:
         return ""
-    return f"ETA {_duration((wanted - done) * elapsed / (done - before))}{of_what}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"ETA {duration((wanted - done) * elapsed / (done - before))}{of_what}"

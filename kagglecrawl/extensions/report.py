@@ -7,6 +7,7 @@ whether everything that was asked for was had.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Self
 
 from scrapy import signals
@@ -15,7 +16,9 @@ from scrapy.statscollectors import StatsCollector
 
 from kagglecrawl.kaggle.paging import End
 from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.state.accounts import Accounts
 from kagglecrawl.state.scheduler import KaggleScheduler
+from kagglecrawl.units import amount
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,28 @@ REASONS = {
     "not_found": "deleted, renamed or private",
     "forbidden": "forbidden to this account",
     "refused": "refused by Kaggle",
+    "damaged": "its files are not as their checksums say",
+    "bad_archive": "its archive cannot be read",
+    "archive": "kagglehub cannot unpack its archive",
+    "unreadable": "kagglehub cannot read the answer",
+    "redirect_refused": "its download leads elsewhere than to Kaggle's storage",
+    "storage_refused": "storage refuses its download",
+    "name_collision": "another dataset has its folder",
+    "place_taken": "something else is where its files are to be",
+    "unsafe_name": "its name cannot be that of a folder",
+    "only": "not asked for by only",
+    "max_bytes": "larger than max_bytes",
+    "ratio": "packed more densely than KAGGLE_MAX_RATIO allows",
+    "unsafe_path": "path that leads elsewhere, or that some disk cannot have",
+    "link": "a link",
+    "special_file": "neither a file nor a folder",
+    "encrypted": "encrypted",
+    "method": "compressed in a way that is not known",
+    "overlap": "overlaps another",
+    "collision": "another has its place",
+    "crc_mismatch": "other bytes than its checksum says",
+    "size_mismatch": "other size than its archive says",
+    "header_mismatch": "other header than its archive's directory says",
     "unreadable_ref": "list row without a readable ref",
     "nothing_came_of_it": "its answer led to nothing, a fault of kagglecrawl's",
     "no_verdict": "its callback came to no end",
@@ -45,6 +70,7 @@ _ENDINGS = {
     "kaggle_quota": "It stopped before its end: the quota is spent.",
     "kaggle_unreachable": "It stopped before its end: the API cannot be reached.",
     "kaggle_misconfigured": "It stopped before its end: the address is not the API's.",
+    "kaggle_no_space": "It stopped before its end: the disk has no room.",
     "kaggle_failed": "It stopped before its end.",
     "kaggle_job": "Nothing was done.",
     "kaggle_credentials": "It stopped before its end, for want of credentials that Kaggle accepts.",
@@ -94,9 +120,20 @@ class Report:
         for verdict in ("skipped", "failed"):
             for slug, count in accounts.reasons(verdict).items():
                 lines.append(f"  {verdict} {count}: {REASONS.get(slug, slug)}")
+        lines += [f"  {line}" for line in self._files(accounts)]
         lines.append(f"  {self._requests(spider)}")
         lines += [f"  {sentence}" for sentence in self._remarks(spider, reason, whole)]
         return lines
+
+    def _files(self, accounts: Accounts) -> Iterator[str]:
+        """Of all runs of the job."""
+        if files := accounts.count("files_stored"):
+            were = "1 file" if files == 1 else f"{files:,} files"
+            yield f"{were}, {amount(accounts.count('bytes_stored'))}"
+        for slug, count in accounts.counts("files_left_out/").items():
+            yield f"left out {count}: {REASONS.get(slug, slug)}"
+        for slug, count in accounts.counts("without_files/").items():
+            yield f"without files {count}: {REASONS.get(slug, slug)}"
 
     def _requests(self, spider: KaggleSpider) -> str:
         """Of this run alone."""

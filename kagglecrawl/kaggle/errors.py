@@ -7,8 +7,10 @@ The classes are named by what the caller should do::
     │   ├── Throttled         429: wait as long as it says, costs no attempt
     │   ├── ServerFailed      5xx, 408, a list's passing 404
     │   ├── BadReply          200 with HTML or broken JSON in place of the answer
+    │   ├── Damaged           files whose bytes do not agree with their checksum
     │   └── NoReply           cut, timed out
     │       └── Away          connection refused, unknown host: as with 429, nobody is asked
+    ├── Unusable              what came is not what was asked for: this one has failed for now
     ├── SkipResource          this one cannot be had; the crawl goes on
     │   ├── NotFound
     │   ├── Forbidden
@@ -18,11 +20,13 @@ The classes are named by what the caller should do::
         ├── CredentialsNeeded
         ├── QuotaSpent
         ├── Unreachable
+        ├── NoSpace
         └── Misconfigured
 """
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -40,7 +44,10 @@ class KaggleError(Exception):
 
 
 class RetryLater(KaggleError):
-    """Ask again, after ``delay`` seconds when that is given."""
+    """Ask again, after ``delay`` seconds when that is given, but no more than ``most_attempts``
+    times, whatever the settings allow."""
+
+    most_attempts: float = math.inf
 
     def __init__(self, message: str, delay: float | None = None) -> None:
         super().__init__(message)
@@ -65,6 +72,14 @@ class BadReply(RetryLater):
     slug = "bad_reply"
 
 
+class Damaged(RetryLater):
+    """Bytes that do not agree with their checksum. Each attempt fetches them all again, so there
+    are few."""
+
+    slug = "damaged"
+    most_attempts = 3
+
+
 class NoReply(RetryLater):
     """No whole answer arrived."""
 
@@ -75,6 +90,15 @@ class Away(NoReply):
     """Nobody is at the address, or the network is away: true of every request alike."""
 
     slug = "away"
+
+
+class Unusable(KaggleError):
+    """What came is not what was asked for, and asking again would bring the same: the resource
+    fails in this run, for this reason, a word."""
+
+    def __init__(self, message: str, slug: str) -> None:
+        super().__init__(message)
+        self.slug = slug
 
 
 class SkipResource(KaggleError):
@@ -129,6 +153,12 @@ class Unreachable(StopCrawl):
     reason = "kaggle_unreachable"
 
 
+class NoSpace(StopCrawl):
+    """The disk of the workspace is full, or about to be."""
+
+    reason = "kaggle_no_space"
+
+
 class Misconfigured(StopCrawl):
     """The address answers, but not as Kaggle's API does."""
 
@@ -140,6 +170,8 @@ _GET_ONE = (
     "or run `scrapy doctor` to see what is found"
 )
 _MESSAGE_LENGTH = 200
+#: A year, in seconds: more than that is no time to add to another.
+_LONGEST_WAIT = 366 * 86400.0
 #: Words of an ``errorMessage`` inside a 200, by what they mean (verified field, kagglesdk 0.1.37;
 #: its texts are not documented, so what is not recognised stays a refusal with its own text).
 _ABSENT = re.compile(r"\b404\b|not.?found|does not exist|deleted", re.IGNORECASE)
@@ -226,12 +258,13 @@ def parse_retry_after(value: str, now: datetime | None = None) -> float | None:
     """
     value = value.strip()
     if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
+        return min(float(value), _LONGEST_WAIT)
     try:
         moment = parsedate_to_datetime(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, (_aware(moment) - _aware(now or datetime.now(UTC))).total_seconds())
+    seconds = (_aware(moment) - _aware(now or datetime.now(UTC))).total_seconds()
+    return min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def _aware(moment: datetime) -> datetime:

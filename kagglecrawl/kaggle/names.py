@@ -13,11 +13,19 @@ from pathlib import PurePosixPath
 MAX_NAME_BYTES = 255
 """Longest name in bytes of UTF-8: the limit of ext4, XFS and APFS for one component."""
 
+MAX_PATH_BYTES = 1024
+"""Longest path in bytes of UTF-8: S3's limit for a key, and well below that of a file system."""
+
+MAX_DEPTH = 100
+"""Most components of a path: far more than anybody needs, far fewer than what walks them bears."""
+
 _FORBIDDEN = frozenset('/\\<>:"|?*')
 
 # Windows reserves these with any extension ("NUL.tar.gz") and with spaces before it ("NUL .txt"),
 # and reads superscript digits as digits: learn.microsoft.com, "Naming Files, Paths, Namespaces".
 _DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³]) *(?:\..*)?", re.I)
+
+_PLAIN = re.compile(r"\w(?:[\w .()+=,@#&-]{0,250}[\w)])?", re.ASCII)
 
 # Control characters, line and paragraph separators, surrogates, and the characters that show
 # a name in another order than it has (Unicode's Bidi_Control).
@@ -78,9 +86,18 @@ def safe_path(relative: str) -> PurePosixPath:
     The separator is `/`, as in a zip archive and in Kaggle's file lists.
 
     Raises:
-        UnsafeName: if the path is absolute (also with a drive letter), if a component is empty
+        UnsafeName: if the path is absolute (also with a drive letter), longer than
+            `MAX_PATH_BYTES` or deeper than `MAX_DEPTH`, if a component is empty
             (`a//b`, `a/`), or if a component is not a safe name.
     """
+    if len(relative.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
+        raise UnsafeName(
+            f"The path {relative[:80]!a}... is refused: it is longer than {MAX_PATH_BYTES} bytes."
+        )
+    if relative.count("/") >= MAX_DEPTH:
+        raise UnsafeName(
+            f"The path {relative[:80]!a}... is refused: it is more than {MAX_DEPTH} folders deep."
+        )
     if relative.startswith("/"):
         raise UnsafeName(f"The path {relative[:80]!a} is refused: it is absolute.")
     return PurePosixPath(*(safe_name(component) for component in relative.split("/")))
@@ -102,19 +119,26 @@ class Collisions:
         Raises:
             NameCollision: if another identity has claimed an equal path before.
         """
-        owner = self._owners.setdefault(_folded(str(path)), identity)
+        owner = self._owners.setdefault(folded(str(path)), identity)
         if owner != identity:
             raise NameCollision(
                 f"{identity!a} and {owner!a} would both be stored as {str(path)!a}."
             )
 
 
-def _folded(path: str) -> str:
+def folded(path: str) -> str:
+    """Return what is the same for all paths that some file system holds to be one.
+
+    Without regard to case and to how an accented letter is composed. It is for comparing alone:
+    not to be shown, and not always a safe path.
+    """
     # Folding can undo normalisation and the reverse (Unicode 3.13, canonical caseless matching).
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
 def _fault(name: str) -> str | None:
+    if _PLAIN.fullmatch(name) and not _DEVICE.fullmatch(name):
+        return None  # as nearly all are
     if not name:
         return "it is empty"
     if name in {".", ".."}:

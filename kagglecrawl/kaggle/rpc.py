@@ -138,13 +138,15 @@ LIST_DATASET_FILES = Rpc(
     "item",
     rows="datasetFiles",
 )
-#: Answered with a redirect to a signed URL, which is a secret.
+#: Answered with a redirect to a signed URL, which is a secret; what its callback gets instead is
+#: what has come of the files (transfer/transfers.py).
 DOWNLOAD_DATASET = Rpc(
     "datasets.DatasetApiService",
     "DownloadDataset",
     "ApiDownloadDatasetRequest",
     "item",
     family="download",
+    needs=("transfer", dict),
 )
 
 # -- Asked by `scrapy doctor` alone, until their resources have spiders ----------------------------

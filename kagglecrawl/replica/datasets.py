@@ -222,6 +222,8 @@ def _download(
     dataset = _readable(
         site, request.owner_slug, request.dataset_slug, request.dataset_version_number
     )
+    if dataset.state == "gated":
+        raise Refusal(403, f"You must accept the rules of dataset {dataset.ref} to download it")
     name = request.file_name
     if name and dataset.file(name) is None:
         raise Refusal(404, f"Not found: file {name} of dataset {dataset.ref}")

@@ -1,16 +1,19 @@
 """Scripted trouble: which requests get it follows from the seed, the request and its arrival.
 
 What comes first is the plan of a request key (method and canonical body, or a storage path): at
-most three faults, one per arrival, then clean answers for ever.
+most three faults, one per arrival, then clean answers for ever. Those of an object in storage have
+clean answers between them, since one download may take many ranges of it.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from kagglecrawl.replica.dice import Dice
+from kagglecrawl.replica.storage import Span
 from kagglecrawl.replica.wire import HTML, Reply, dump, error
 
 Kind = Literal[
@@ -23,9 +26,39 @@ Kind = Literal[
     "cut",
     "reset",
     "drip",
+    "trickle",
+    "expired",
+    "changed",
+    "wrong_hash",
+    "no_hash",
+    "md5_only",
+    "crc32c_only",
+    "no_ranges",
+    "wrong_start",
+    "wrong_total",
+    "wrong_length",
 ]
 STORAGE = "storage"
 """The name that downloads from storage go by, beside the methods."""
+
+OF_STORAGE = frozenset(
+    {
+        "trickle",
+        "expired",
+        "changed",
+        "wrong_hash",
+        "no_hash",
+        "md5_only",
+        "crc32c_only",
+        "no_ranges",
+        "wrong_start",
+        "wrong_total",
+        "wrong_length",
+    }
+)
+"""Kinds that calls do not meet."""
+INSTEAD = frozenset({"status", "html", "redirect", "expired", "error_in_200", "message_in_200"})
+"""Kinds that put another answer in the place of the object."""
 
 _HTML_PAGE = b"<!DOCTYPE html><html><body><h1>We will be back in a moment</h1></body></html>"
 _ODD_ROLES = {"WRITER": 2, "READER": "reader"}  # by number, and as the REST twin writes them
@@ -36,15 +69,38 @@ _NULLABLE = ("subtitle", "description", "tags", "licenseName", "usabilityRating"
 class Fault:
     """One thing that goes wrong with an answer.
 
+    Of calls and of storage alike:
+
     - `status`: an error with `status`, and Retry-After if `retry_after` (seconds) is given
     - `html`: a page with status 200 in place of JSON
-    - `damaged`: JSON that does not parse; from storage, wrong bytes of the right length
-    - `error_in_200`: `{"code": status}` with status 200
-    - `message_in_200`: `errorMessage` in place of what is deleted or forbidden
-    - `redirect`: 301 to `location`
+    - `damaged`: JSON that does not parse; from storage, one wrong byte, at the right length
+    - `redirect`: `status` (301 if none is given) to `location`, where `{url}` stands for the
+      address asked for; without a location, the header is missing
     - `cut`: Content-Length promises more than comes
     - `reset`: the connection breaks before any answer
     - `drip`: the right answer, spread over `seconds`
+
+    Of calls alone:
+
+    - `error_in_200`: `{"code": status}` with status 200
+    - `message_in_200`: `errorMessage` in place of what is deleted or forbidden
+
+    Of storage alone, and of GET there:
+
+    - `trickle`: under a right head, one byte every `seconds`, and the last one never
+    - `expired`: the URL is dead from now on, with `status` (400 if none is given); a new one works
+    - `changed`: from now on the object is another one, of this `content`
+    - `wrong_hash`, `no_hash`, `md5_only`, `crc32c_only`: what `x-goog-hash` says or leaves out
+    - `no_ranges`: the whole, with 200, whatever the Range
+    - `wrong_start`: a range that begins `by` bytes later than the one asked for, and says so
+    - `wrong_total`: a Content-Range whose total is `by` too large
+    - `wrong_length`: Content-Length, and the end and total of Content-Range, are `by` too large,
+      and the connection closes where the object ends; with a negative one, they are too small
+
+    Where an answer from storage goes wrong: at the byte `at` of the object; or `after` so many
+    bytes of the body; or at the share `part` (0 to 1) of it. Otherwise `cut` ends in the middle,
+    and `damaged` is the first byte. An answer without that byte, or that a fault cannot be shown
+    in (`wrong_start` without a Range), does not meet the fault, and is no arrival of its rule.
     """
 
     kind: Kind
@@ -52,14 +108,46 @@ class Fault:
     retry_after: int | None = None
     location: str = ""
     seconds: float = 0.0
+    at: int | None = None
+    after: int | None = None
+    part: float | None = None
+    by: int = 16
+    content: bytes | Path = field(default=b"", repr=False)
 
     @property
     def name(self) -> str:
         """The kind as statistics count it; an error is counted by its status."""
         return str(self.status) if self.kind == "status" else self.kind
 
-    def apply(self, reply: Reply) -> Reply:
-        """What is sent in place of the reply; `cut`, `reset` and `drip` are up to the sender."""
+    def place(self, span: Span) -> int:
+        """At which byte of the object an answer of these bytes is damaged, or ends if cut."""
+        if self.at is not None:
+            return self.at
+        if self.after is not None:
+            return span.start + self.after
+        part = (0.5 if self.kind == "cut" else 0.0) if self.part is None else self.part
+        return span.start + min(int(part * span.length), max(span.length - 1, 0))
+
+    def fits(self, span: Span | None) -> bool:
+        """Whether it can be shown in an answer of these bytes; None is a range past the end."""
+        if span is None:
+            return self.kind in INSTEAD or self.kind in {"reset", "changed", "no_ranges"}
+        match self.kind:
+            case "cut" | "damaged":
+                return span.start <= self.place(span) < span.stop
+            case "no_ranges" | "wrong_total":
+                return span.ranged
+            case "wrong_start":
+                return span.ranged and 0 <= span.start + self.by < span.stop
+            case "wrong_length":
+                return self.by > -span.length
+        return True
+
+    def apply(self, reply: Reply, url: str = "") -> Reply:
+        """What is sent in place of the reply to a request for `url`.
+
+        `cut`, `reset`, `drip` and what is of storage alone are up to the sender.
+        """
         match self.kind:
             case "status":
                 refusal = error(self.status, _TEXTS.get(self.status, "Scripted failure"))
@@ -76,7 +164,9 @@ class Fault:
                 message = _MESSAGES.get(reply.status, _MESSAGES[404])
                 return Reply(200, dump({"errorMessage": message}))
             case "redirect":
-                return Reply(301, b"", HTML, {"Location": self.location})
+                location = self.location.replace("{url}", url)
+                headers = {"Location": location} if location else {}
+                return Reply(self.status or 301, b"", HTML, headers)
         return reply
 
 
@@ -92,7 +182,8 @@ class Rule:
     """`fault` for the named arrivals (1 is the first; empty is every one) of what matches.
 
     `method` is a method's name, `storage`, or `*`; `key` is as in the statistics (`owner/slug`,
-    `page=3`, `1005/1/archive.zip`), or `*`. Each different request counts its own arrivals.
+    `page=3`, `1005/1/archive.zip`), or `*`. Each different request counts its own arrivals; every
+    GET of an object is the same request, whatever its URL's signature and its Range.
     """
 
     fault: Fault
@@ -101,10 +192,10 @@ class Rule:
     arrivals: tuple[int, ...] = ()
 
 
-Plan = Callable[[str, str], Sequence[Fault]]
+Plan = Callable[[str, str], Sequence[Fault | None]]
 
 
-def _no_plan(method: str, request_key: str) -> Sequence[Fault]:
+def _no_plan(method: str, request_key: str) -> Sequence[Fault | None]:
     return ()
 
 
@@ -143,8 +234,18 @@ class Faults:
 
     def decide(self, method: str, key: str, request_key: str) -> Fault | None:
         """Count an arrival; the fault that it meets, or None."""
+        return self._decide(method, key, request_key, lambda fault: fault.kind not in OF_STORAGE)
+
+    def decide_object(self, key: str, span: Span | None) -> Fault | None:
+        """Count a GET of an object for these bytes of it; the fault that it meets, or None."""
+        return self._decide(STORAGE, key, key, lambda fault: fault.fits(span))
+
+    def _decide(
+        self, method: str, key: str, request_key: str, possible: Callable[[Fault], bool]
+    ) -> Fault | None:
         for number, rule in enumerate(self.rules):
-            if rule.method in {"*", method} and rule.key in {"*", key}:
+            named = rule.method in {"*", method} and rule.key in {"*", key}
+            if named and possible(rule.fault):
                 arrival = self._arrive((number, method, request_key))
                 if not rule.arrivals or arrival in rule.arrivals:
                     return rule.fault
@@ -152,7 +253,8 @@ class Faults:
         if not planned:
             return None
         arrival = self._arrive((method, request_key))
-        return planned[arrival - 1] if arrival <= len(planned) else None
+        fault = planned[arrival - 1] if arrival <= len(planned) else None
+        return fault if fault and possible(fault) else None
 
     def _arrive(self, key: object) -> int:
         self._arrivals[key] += 1
@@ -216,20 +318,31 @@ class _Planner:
         self._share = share
         self._drip = Fault("drip", seconds=drip_seconds)
 
-    def __call__(self, method: str, request_key: str) -> Sequence[Fault]:
+    def __call__(self, method: str, request_key: str) -> Sequence[Fault | None]:
         dice = Dice(self._seed, method, request_key)
         plan: list[Fault] = []
         chance = self._share
         while dice.chance(chance):
             plan += self._draw(dice, method)
             chance = 0.2
-        return plan[:3]
+        if method != STORAGE:
+            return plan[:3]
+        spread: list[Fault | None] = []
+        for fault in plan[:3]:
+            clean = 0 if dice.chance(0.6) else dice.between(1, 3)
+            spread += [*[None] * clean, fault]
+        return spread
 
     def _draw(self, dice: Dice, method: str) -> list[Fault]:
         if dice.chance(0.02):
             return [self._drip]
         if method == STORAGE:
-            return [dice.pick((Fault("cut"), Fault("damaged"), Fault("status", 503)))]
+            part = dice.unit()
+            return [
+                dice.pick(
+                    (Fault("cut", part=part), Fault("damaged", part=part), Fault("status", 503))
+                )
+            ]
         if dice.chance(0.2):
             wait = 1 if dice.chance(0.05) else 0
             return [Fault("status", 429, retry_after=wait)] * dice.between(1, 3)

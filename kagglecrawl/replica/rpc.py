@@ -7,7 +7,7 @@ from typing import Any, Literal
 from kagglesdk.kaggle_object import KaggleObject
 
 from kagglecrawl.replica.listing import Listings
-from kagglecrawl.replica.storage import Signer
+from kagglecrawl.replica.storage import Signer, Storage
 from kagglecrawl.replica.wire import Reply
 from kagglecrawl.replica.world import World
 
@@ -35,6 +35,7 @@ class Site:
     listings: Listings
     behaviour: Behaviour
     signer: Signer
+    storage: Storage
     shift: Callable[[int], int]
     """By how many positions a page-mode list has moved down at a page (see Faults.shift)."""
 

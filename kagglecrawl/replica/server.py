@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +14,8 @@ from kagglecrawl.replica.quotas import Quotas
 from kagglecrawl.replica.rpc import Behaviour, Site
 from kagglecrawl.replica.security import KEY, TOKEN, USERNAME
 from kagglecrawl.replica.service import Service
-from kagglecrawl.replica.storage import EXPIRES, Signer
+from kagglecrawl.replica.storage import EXPIRES, Signer, Storage
+from kagglecrawl.replica.truth import DatasetTruth
 from kagglecrawl.replica.world import World
 
 HOST = "127.0.0.1"
@@ -45,11 +47,13 @@ class Replica:
         self.port = port
         faults = faults or Faults.none()
         self._signer = Signer(self.world.seed, url_expires)
+        self._storage = Storage()
         site = Site(
             self.world,
             Listings(self.world),
             behaviour or Behaviour(),
             self._signer,
+            self._storage,
             faults.shift,
         )
         self._service = Service(site, faults, quotas or Quotas())
@@ -92,6 +96,17 @@ class Replica:
         """Count from zero again; quotas and fault scripts go on as they were."""
         self._service.reset_stats()
 
+    def prepare(self, dataset: DatasetTruth) -> None:
+        """Make and hash the dataset's archive now, lest the first who asks for it wait.
+
+        A file on disk is hashed at about 1 GB a second.
+        """
+        self._storage.blob(dataset, None)
+
+    def change(self, dataset: DatasetTruth, content: bytes | Path) -> None:
+        """Put another object in the place of the dataset's archive, from the next request on."""
+        self._storage.change(dataset.archive_key, content)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -129,7 +144,7 @@ class Replica:
         if self._thread and self._loop and self._stopped and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join()
-        self._service.close()
+        self._storage.close()
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()

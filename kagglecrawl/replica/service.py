@@ -1,21 +1,19 @@
 """What the replica answers: the API's methods, storage and the statistics."""
 
-import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
 
 from aiohttp import web
 from kagglesdk.kaggle_object import KaggleObject
 
 from kagglecrawl.replica import datasets, delivery, security
-from kagglecrawl.replica.faults import STORAGE, Fault, Faults
+from kagglecrawl.replica.bucket import Bucket
+from kagglecrawl.replica.faults import Fault, Faults
 from kagglecrawl.replica.quotas import Quotas
 from kagglecrawl.replica.rpc import Method, Site
 from kagglecrawl.replica.stats import Stats
-from kagglecrawl.replica.storage import CHUNK, PREFIX, Blob, Storage, open_source, xml_error
+from kagglecrawl.replica.storage import PREFIX
 from kagglecrawl.replica.wire import (
     Refusal,
     Reply,
@@ -56,14 +54,10 @@ class Service:
         self._faults = faults
         self._quotas = quotas
         self._stats = Stats()
-        self._storage = Storage()
+        self._bucket = Bucket(site, faults, self._stats)
         # Answers that depend on the request alone are kept under its very bytes.
         self._understand = lru_cache(maxsize=_KEPT)(_understand)
         self._stable = lru_cache(maxsize=_KEPT)(self._answer)
-
-    def close(self) -> None:
-        """Remove what was made on disk."""
-        self._storage.close()
 
     def stats(self) -> dict[str, Any]:
         """What it has seen and given since the last reset."""
@@ -89,7 +83,7 @@ class Service:
                 return self._whole(UNKNOWN, error(502, f"The replica is no proxy to {origin}."))
         path = request.rel_url.raw_path
         if path.startswith(PREFIX):
-            return await self._serve_object(request, path)
+            return await self._bucket.serve(request, path)
         for prefix in ("/api/v1/", "/v1/"):
             if path.startswith(prefix):
                 return await self._serve_call(request, path.removeprefix(prefix))
@@ -114,6 +108,7 @@ class Service:
             if identity == "anonymous" and not method.anonymous:
                 raise Refusal(403, "Permission denied: this method needs credentials")
             call = self._understand(name, await request.read())
+            self._stats.asked(label, call.key)
         except Refusal as refusal:
             return self._whole(label, refusal.reply)
         too_many = self._quotas.refuse(method.family)
@@ -159,91 +154,7 @@ class Service:
                 return await delivery.drip(request, reply, meter, fault.seconds)
         if fault.status == 429 and fault.kind == "status" and fault.retry_after is not None:
             return self._whole(label, self._quotas.too_many(call.method.family, fault.retry_after))
-        return self._whole(label, fault.apply(reply))
-
-    async def _serve_object(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """Answer from storage: GET and HEAD, whole or one range."""
-        leaked = "Authorization" in request.headers
-        if leaked:
-            self._stats.add("leaked_authorization", 1)
-        refusal = self._refuse_object(request, path, leaked)
-        blob = None if refusal else await self._find(path)
-        if blob is None:
-            refusal = refusal or xml_error(404, "NoSuchKey", "The specified key does not exist.")
-            return self._refused_object(request, refusal)
-        key = unquote(path.removeprefix(PREFIX))
-        fault = self._faults.decide(STORAGE, key, key) if request.method == "GET" else None
-        if fault is not None:
-            self._stats.count("faults", fault.name)
-        if fault and fault.kind == "reset":
-            self._stats.count("storage", f"{request.method} reset")
-            return delivery.reset(request)
-        if fault and fault.kind not in {"cut", "damaged", "drip"}:
-            reply = fault.apply(Reply(200, b""))
-            if fault.kind == "status":
-                reply = replace(
-                    xml_error(fault.status, "ServiceUnavailable", "Please try again."),
-                    headers=reply.headers,
-                )
-            return self._refused_object(request, reply)
-        try:
-            wanted = blob.range(request.headers)
-        except ValueError:
-            unsatisfied = xml_error(416, "InvalidRange", "The requested range cannot be satisfied.")
-            unsatisfied.headers["Content-Range"] = f"bytes */{blob.size}"
-            return self._refused_object(request, unsatisfied)
-        return await self._send_object(request, key, blob, wanted, fault)
-
-    def _refused_object(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-        self._stats.count("storage", f"{request.method} {reply.status}")
-        return delivery.whole(reply)
-
-    def _refuse_object(self, request: web.BaseRequest, path: str, leaked: bool) -> Reply | None:
-        if request.method not in {"GET", "HEAD"}:
-            return xml_error(405, "MethodNotAllowed", "The specified method is not allowed.")
-        if leaked:  # as Google does where a signature and credentials come together
-            return xml_error(400, "InvalidArgument", "Only one auth mechanism allowed.")
-        return self._site.signer.refuse(path, request.rel_url.query)
-
-    async def _find(self, path: str) -> Blob | None:
-        """The object of a percent-encoded path that is known to be signed."""
-        dataset_id, _, name = unquote(path).removeprefix(PREFIX).split("/", 2)
-        dataset = self._site.world.by_id(int(dataset_id))
-        if dataset is None:
-            return None
-        if name == "archive.zip":
-            return await asyncio.to_thread(self._storage.blob, dataset, None)
-        file = dataset.file(name.removeprefix("files/"))
-        return await asyncio.to_thread(self._storage.blob, dataset, file) if file else None
-
-    async def _send_object(
-        self,
-        request: web.BaseRequest,
-        key: str,
-        blob: Blob,
-        wanted: tuple[int, int] | None,
-        fault: Fault | None,
-    ) -> web.StreamResponse:
-        start, end = wanted or (0, blob.size)
-        head = web.StreamResponse(status=206 if wanted else 200, headers=blob.headers)
-        head.content_type = "application/octet-stream"
-        head.content_length = end - start
-        if wanted:
-            head.headers["Content-Range"] = f"bytes {start}-{end - 1}/{blob.size}"
-        self._stats.count("storage", f"{request.method} {head.status}")
-        if request.method == "HEAD":
-            await head.prepare(request)
-            return head
-        kind = fault.kind if fault else None
-        if kind == "cut":
-            end -= (end - start + 1) // 2
-        return await delivery.stream(
-            request,
-            head,
-            _pieces(blob, start, end, kind == "damaged"),
-            _Meter(self._stats, STORAGE, None if kind == "damaged" else key),
-            pause=fault.seconds if fault and kind == "drip" else 0.0,
-        )
+        return self._whole(label, fault.apply(reply, str(request.url)))
 
 
 @dataclass(frozen=True)
@@ -268,14 +179,3 @@ def _understand(name: str, body: bytes) -> _Call:
     request = parse(method.request, values)
     canonical = dump(dict(sorted(values.items()))).decode()
     return _Call(method, request, method.key(request), canonical)
-
-
-def _pieces(blob: Blob, start: int, end: int, damaged: bool) -> Iterator[bytes]:
-    """The bytes from start to end; damaged, the first is another one."""
-    with open_source(blob.source) as content:
-        content.seek(start)
-        while start < end:
-            piece = content.read(min(CHUNK, end - start))
-            start += len(piece)
-            yield bytes([piece[0] ^ 1]) + piece[1:] if damaged else piece
-            damaged = False

@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from kagglecrawl.replica.dice import Dice
 
-State = Literal["public", "deleted", "forbidden"]
+State = Literal["public", "gated", "deleted", "forbidden"]
 
 _WORDS = [
     "amber",
@@ -151,6 +151,44 @@ def _json(dice: Dice, size: int) -> bytes:
         text = longer
 
 
+@dataclass(frozen=True)
+class GivenFile:
+    """A file whose content somebody has given."""
+
+    name: str
+    data: bytes = field(repr=False)
+    path: None = None
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return len(self.data)
+
+    def open(self) -> BinaryIO:
+        """Open the content for reading."""
+        return io.BytesIO(self.data)
+
+    def content(self) -> bytes:
+        """The whole content."""
+        return self.data
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An object that stands for a dataset's archive, whatever is in it.
+
+    `source` is its bytes, or a file on disk, which is read when it is asked for and never loaded
+    whole. `name` is the last part of its address: `archive.zip`, `archive.tar.gz`.
+    """
+
+    source: bytes | Path = field(repr=False)
+    name: str = "archive.zip"
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(f"Not a name for an archive: {self.name!r}.")
+
+
 class Prose(NamedTuple):
     """A description as served, and the Markdown that a right crawler stores for it."""
 
@@ -163,7 +201,11 @@ class DatasetTruth:
     """A dataset. Times are UTC, sizes bytes, usability 0 to 1.
 
     `deleted` and `forbidden` ones are still listed; GetDataset, GetDatasetMetadata, the file list
-    and downloads answer 404 and 403 for them.
+    and downloads answer 404 and 403 for them. A `gated` one is read like a public one, and its
+    downloads answer 403: its rules wait to be accepted.
+
+    `files` is what the metadata and the lists tell of. `archive` is what a download of everything
+    leads to; None is a zip of the files.
     """
 
     id: int
@@ -186,6 +228,7 @@ class DatasetTruth:
     topics: int = 0
     collaborators: tuple[tuple[str, str], ...] = ()
     """(user, role); roles are kagglesdk's CollaboratorType names."""
+    archive: Archive | None = None
     write: Callable[[], Prose] = field(default=lambda: Prose("", ""), repr=False)
     """Makes the description; called once, when it is first asked for."""
 
@@ -193,6 +236,16 @@ class DatasetTruth:
     def ref(self) -> str:
         """`owner/slug`, what the rest of Kaggle calls the dataset by."""
         return f"{self.owner}/{self.slug}"
+
+    @property
+    def archive_name(self) -> str:
+        """The last part of the archive's address in storage."""
+        return self.archive.name if self.archive else "archive.zip"
+
+    @property
+    def archive_key(self) -> str:
+        """What statistics and fault scripts call the archive by: `1005/1/archive.zip`."""
+        return f"{self.id}/{self.version}/{self.archive_name}"
 
     @cached_property
     def total_bytes(self) -> int:

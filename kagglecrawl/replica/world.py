@@ -1,15 +1,26 @@
 """The world: all datasets there are, made from a seed."""
 
+import re
 import unicodedata
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Literal
 
 from kagglecrawl.replica import prose
 from kagglecrawl.replica.dice import Dice
-from kagglecrawl.replica.truth import DatasetTruth, GeneratedFile, Licence, State, Tag
+from kagglecrawl.replica.truth import (
+    Archive,
+    DatasetTruth,
+    GeneratedFile,
+    GivenFile,
+    Licence,
+    State,
+    Tag,
+)
 
 Scale = Literal["small", "medium", "large"]
 
@@ -145,25 +156,29 @@ _FILE_NAMES = (
 )
 _USABILITY_EDGES = (0.8, 0.79, 0.7999, 0.0)
 _FIRST_DAY = datetime(2016, 1, 4, tzinfo=UTC)
+_FIRST_GIVEN_ID = 1_000_000
+_REF = re.compile(r"([\w-]+)/([\w-]+)", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """All datasets of one seed and scale, then those given as `extra` (published folders).
+    """All datasets of one seed and scale, then those given as `extra` (folders, `published`).
 
-    `scale=None` makes a world of `extra` alone. Heads are made at first use (about 0.1 ms each),
-    descriptions and file contents each when asked for.
+    `scale=None` makes a world of `extra` alone. With `gated`, 3 % of those that are public
+    otherwise cannot be downloaded. Heads are made at first use (about 0.1 ms each), descriptions
+    and file contents each when asked for.
     """
 
     seed: int = 1
     scale: Scale | None = "small"
     extra: tuple[DatasetTruth, ...] = ()
+    gated: bool = False
 
     @cached_property
     def datasets(self) -> tuple[DatasetTruth, ...]:
         """Every dataset, by ascending id."""
         count = SCALES[self.scale] if self.scale else 0
-        made = (_dataset(self.seed, index, count) for index in range(count))
+        made = (_dataset(self.seed, index, count, self.gated) for index in range(count))
         return (*made, *self.extra)
 
     @cached_property
@@ -187,8 +202,48 @@ class World:
         return [
             dataset
             for dataset in self.datasets
-            if dataset.state == "public" and dataset.usability >= min_usability
+            if dataset.state in {"public", "gated"} and dataset.usability >= min_usability
         ]
+
+    def downloadable(self, min_usability: float = 0.0) -> list[DatasetTruth]:
+        """The datasets whose files can be had, too, and that are at least this usable."""
+        return [each for each in self.public(min_usability) if each.state != "gated"]
+
+
+def published(
+    ref: str,
+    archive: bytes | Path | None = None,
+    files: Mapping[str, bytes] | None = None,
+    *,
+    name: str = "archive.zip",
+    state: State = "public",
+    usability: float = 1.0,
+    version: int = 1,
+) -> DatasetTruth:
+    """A dataset made to order, for the `extra` of a world.
+
+    `archive` is the object that a download leads to, under the given `name`, whatever it holds;
+    without it, a zip of the files. `files`, by name, is what metadata and lists tell of; sizes are
+    those of the contents. The id follows from `ref`. Raises ValueError if `ref` is no owner/slug.
+    """
+    matched = _REF.fullmatch(ref)
+    if matched is None:
+        raise ValueError(f"Not an owner/slug: {ref!r}.")
+    return DatasetTruth(
+        id=_FIRST_GIVEN_ID + zlib.crc32(ref.encode()),
+        owner=matched[1],
+        slug=matched[2],
+        title=matched[2].replace("-", " ").title(),
+        subtitle="",
+        usability=usability,
+        last_updated=_FIRST_DAY,
+        version=version,
+        licence=LICENCES[0],
+        tags=(),
+        files=tuple(GivenFile(path, data) for path, data in (files or {}).items()),
+        state=state,
+        archive=None if archive is None else Archive(archive, name),
+    )
 
 
 def slugify(text: str) -> str:
@@ -197,7 +252,7 @@ def slugify(text: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in ascii_text).split())
 
 
-def _dataset(seed: int, index: int, count: int) -> DatasetTruth:
+def _dataset(seed: int, index: int, count: int, gated: bool) -> DatasetTruth:
     dice = Dice("dataset", seed, index)
     title = f"{dice.pick(_KINDS)} {dice.pick(_TOPICS)} of {dice.pick(_PLACES)}"
     owner = f"{dice.pick(_FIRST)}{dice.pick(_LAST)}"
@@ -217,7 +272,7 @@ def _dataset(seed: int, index: int, count: int) -> DatasetTruth:
         licence=dice.pick(LICENCES),
         tags=tuple(dice.sample(TAGS, dice.below(5))),
         files=tuple(_files(dice, seed, index, count)),
-        state=_state(index),
+        state=_state(index, gated),
         hotness=dice.unit(),
         votes=votes,
         downloads=downloads,
@@ -243,9 +298,14 @@ def _usability(dice: Dice, index: int) -> float:
     return round(seventeenths / 17, 7)
 
 
-def _state(index: int) -> State:
-    """3 % deleted and 3 % forbidden, in every stretch of the world."""
-    return {7: "deleted", 19: "forbidden"}.get(index % 33, "public")  # type: ignore[return-value]
+def _state(index: int, gated: bool) -> State:
+    """3 % deleted, 3 % forbidden, and perhaps 3 % gated, in every stretch of the world."""
+    place = index % 33
+    if place == 7:
+        return "deleted"
+    if place == 19:
+        return "forbidden"
+    return "gated" if gated and place == 29 else "public"
 
 
 def _files(dice: Dice, seed: int, index: int, count: int) -> Iterable[GeneratedFile]:

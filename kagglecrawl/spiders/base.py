@@ -26,7 +26,7 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.items import feed_fields, page_row
 from kagglecrawl.kaggle import lenient
 from kagglecrawl.kaggle.auth import is_loopback
-from kagglecrawl.kaggle.errors import KaggleError, SkipResource, StopCrawl
+from kagglecrawl.kaggle.errors import Forbidden, KaggleError, SkipResource, StopCrawl
 from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.state import leases
@@ -36,6 +36,9 @@ from kagglecrawl.state.scheduler import KaggleScheduler
 #: Children of a page go before the next page, and what has been begun goes before what has not.
 _CHILD_PRIORITY = 10
 _NEXT_STEP_PRIORITY = 20
+#: A download may take hours: it has a slot of its own, and says nothing of the API's latency.
+_DOWNLOAD_SLOT = "kaggle downloads"
+_OF_DOWNLOADS = {"download_slot": _DOWNLOAD_SLOT, "autothrottle_dont_adjust_delay": True}
 
 Output = Iterator[Any]
 
@@ -66,6 +69,10 @@ class KaggleSpider(Spider):
         """Name the feed's fields as the seeds do, and give the rows a place if nobody named one."""
         super().update_settings(settings)
         settings.set("FEED_EXPORT_FIELDS", feed_fields(cls.item_class), priority="spider")
+        # AutoThrottle would leave a slot that tells it nothing at the delay that it starts with.
+        slot = {"delay": settings.getfloat("DOWNLOAD_DELAY")}
+        slots = {_DOWNLOAD_SLOT: slot, **settings.getdict("DOWNLOAD_SLOTS")}
+        settings.set("DOWNLOAD_SLOTS", slots, priority="spider")
         if not settings.getdict("FEEDS"):
             # absolute, so that no character of the folder is read as a URI's
             folder = KaggleConfig.from_settings(settings).workspace.absolute() / "output"
@@ -107,11 +114,16 @@ class KaggleSpider(Spider):
         row: Any = None,
         *,
         again: bool = False,
+        otherwise: str = "",
+        sink: dict[str, Any] | None = None,
         **fields: Any,
     ) -> Request:
         """A request for one resource; the method named ``then`` gets the reply and ``row``.
 
-        ``again`` lets a request through that was made before.
+        ``again`` lets a request through that was made before. ``otherwise`` names a method that
+        gets key, ``row`` and the reason where Kaggle forbids it; else the resource is skipped.
+        With a ``sink`` the call is a download, and its reply what has come of it
+        (transfer/transfers.py).
         """
         lease = leases.current()
         begun = lease is not None and lease.key == key
@@ -121,8 +133,8 @@ class KaggleSpider(Spider):
             callback=self.fetched,
             dont_filter=again,
             priority=_NEXT_STEP_PRIORITY if begun else _CHILD_PRIORITY,
-            meta={"key": key},
-            cb_kwargs={"then": then, "key": key, "row": row},
+            meta={"key": key, **({"sink": sink, **_OF_DOWNLOADS} if sink else {})},
+            cb_kwargs={"then": then, "key": key, "row": row, "otherwise": otherwise},
         )
 
     @property
@@ -182,7 +194,9 @@ class KaggleSpider(Spider):
         else:
             self._ended(call, after)
 
-    def fetched(self, response: TextResponse, then: str, key: str, row: Any) -> Output:
+    def fetched(
+        self, response: TextResponse, then: str, key: str, row: Any, otherwise: str = ""
+    ) -> Output:
         """One resource's reply, to the method that was named for it."""
         yield from getattr(self, then)(key, row, response.json())
 
@@ -203,6 +217,10 @@ class KaggleSpider(Spider):
             )
             leases.declare_failed(slug)
             yield from self._page_after(request.cb_kwargs)
+        elif isinstance(error, Forbidden) and request.cb_kwargs.get("otherwise"):
+            self.logger.info("Forbidden %s: %s", key, error)
+            otherwise = getattr(self, request.cb_kwargs["otherwise"])
+            yield from otherwise(key, request.cb_kwargs["row"], error.slug)
         elif isinstance(error, SkipResource):
             self.logger.info("Skipped %s: %s", key, error)
             self.accounts.skip(key, slug)

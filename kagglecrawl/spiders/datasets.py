@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from scrapy import Request
 
 from kagglecrawl import arguments
 from kagglecrawl.arguments import ArgumentError, Arguments, PageRange, argument
-from kagglecrawl.items import Dataset, File, files_of
+from kagglecrawl.items import Dataset, File, files_of, no_download
 from kagglecrawl.kaggle import lenient, rpc
-from kagglecrawl.kaggle.names import safe_name
+from kagglecrawl.kaggle.names import UnsafeName, folder_name, safe_name
 from kagglecrawl.kaggle.refs import DatasetRef
 from kagglecrawl.pipelines.usability import BELOW, usable
 from kagglecrawl.spiders.base import KaggleSpider, Output
@@ -86,6 +86,23 @@ class DatasetsArguments(Arguments):
     max_size: int | None = argument(
         None, arguments.size, "bytes", "Only datasets of at most this size."
     )
+    download: bool = argument(
+        True,
+        arguments.yes_or_no,
+        "true or false",
+        "Have the files as well, in WORKSPACE/output/datasets/dataset/<owner>_<slug>/; a row is "
+        "written when all of a dataset's are there.",
+    )
+    only: tuple[str, ...] | None = argument(
+        None,
+        arguments.listed(arguments.line),
+        "globs",
+        "Only files that match one of these: *.csv,data/*.json. * stands for any characters, / "
+        "among them; a glob without / is compared with a file's name, without its folders.",
+    )
+    max_bytes: int | None = argument(
+        None, arguments.size, "bytes", "Leave out files that are larger than this: 500MB."
+    )
     refs: tuple[DatasetRef, ...] | None = argument(
         None,
         arguments.listed(DatasetRef.parse),
@@ -95,7 +112,12 @@ class DatasetsArguments(Arguments):
 
     def check(self) -> None:
         """Refuse what cannot go together."""
-        listing = set(self.given()) - {"refs", "sample", "min_usability"}
+        listing = set(self.given()) - {"refs", *_NOT_OF_LISTS}
+        if not self.download and (self.only or self.max_bytes is not None):
+            raise ArgumentError(
+                "argument only or max_bytes says which files are wanted, and download=false that "
+                "none are: leave one of the two out"
+            )
         if self.refs and listing:
             raise ArgumentError(
                 f"argument refs asks for exactly these datasets, so {min(listing)} "
@@ -106,7 +128,8 @@ class DatasetsArguments(Arguments):
 
 
 class DatasetsSpider(KaggleSpider):
-    """``scrapy crawl datasets``: one request per list page, one per stored dataset."""
+    """``scrapy crawl datasets``: one request per list page, two per dataset: its metadata, and its
+    files."""
 
     name = "datasets"
     item_class = Dataset
@@ -161,11 +184,67 @@ class DatasetsSpider(KaggleSpider):
         """GetDatasetMetadata's reply: a record, if it names the files."""
         info: dict[str, Any] = reply["info"]
         files = files_of(lenient.rows(info, "data"))
-        if self._needs_file_list(files, lenient.integer(row, "totalBytes")):
-            so_far: dict[str, Any] = {"row": row, "info": info, "files": []}
-            yield self._files_request(DatasetRef.parse(key), so_far)
+        incomplete = self._needs_file_list(files, lenient.integer(row, "totalBytes"))
+        record = asdict(Dataset.from_api(key, row, info, files))
+        if not usable(record["usability_rating"], self.min_usability):
+            yield Dataset(**record)  # its row told nothing: the pipeline drops it, without files
+        elif self.args.download:
+            yield from self._download(key, record, incomplete)
+        elif incomplete:
+            yield self._files_request(key, {"record": record, "files": []})
         else:
-            yield Dataset.from_api(key, row, info, files)
+            yield Dataset(**record)
+
+    def downloaded(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
+        """The files are there. The archive's directory names all of them, which saves a request."""
+        record, transfer = so_far["record"], reply["transfer"]
+        if "listing" in transfer:
+            files = [File(name=name, size=size) for name, size in transfer["listing"]]
+            self._looked(len(files) > len(record["file_explorer"]))
+            record["file_explorer"] = files
+        for reason, count in transfer["leftOut"].items():
+            self.accounts.note(f"files_left_out/{reason}", count)
+        self.accounts.note("files_stored", transfer["files"])
+        self.accounts.note("bytes_stored", transfer["bytes"])
+        self.accounts.note("bytes_settled", record["dataset_size"])
+        record["download"] = {name: transfer[name] for name in _OF_DOWNLOAD} | {"reason": ""}
+        yield Dataset(**record)
+
+    def not_downloaded(self, key: str, so_far: dict[str, Any], reason: str) -> Output:
+        """Kaggle forbids the files: the record is kept, and says so."""
+        self.accounts.note(f"without_files/{reason}")
+        record = so_far["record"]
+        self.accounts.note("bytes_settled", record["dataset_size"])
+        record["download"] = no_download(reason)
+        if so_far["incomplete"]:
+            yield self._files_request(key, {"record": record, "files": []})
+        else:
+            yield Dataset(**record)
+
+    def _download(self, key: str, record: dict[str, Any], incomplete: bool) -> Output:
+        ref = DatasetRef.parse(key)
+        try:
+            folder = folder_name(ref.owner, ref.slug)
+        except UnsafeName as error:
+            self.logger.warning("Failed %s: %s", key, error)
+            self.accounts.fail(key, "unsafe_name")
+            return
+        self.accounts.note("bytes_expected", record["dataset_size"])
+        yield self.fetch(
+            rpc.DOWNLOAD_DATASET,
+            "downloaded",
+            key,
+            {"record": record, "incomplete": incomplete},
+            otherwise="not_downloaded",
+            sink={
+                "folder": f"output/{self.name}/dataset/{folder}",
+                "only": list(self.args.only or ()),
+                "max_bytes": self.args.max_bytes,
+                "known": -1 if incomplete else len(record["file_explorer"]),
+            },
+            dataset_version_number=record["version"],
+            **_of(ref),
+        )
 
     def files(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
         """A page of ListDatasetFiles: more of it, or the record."""
@@ -175,13 +254,11 @@ class DatasetsSpider(KaggleSpider):
         files = [*so_far["files"], *fresh]
         token = lenient.text(reply, "nextPageToken")
         if token and fresh:
-            yield self._files_request(
-                DatasetRef.parse(key), {**so_far, "files": files, "token": token}
-            )
+            yield self._files_request(key, {**so_far, "files": files, "token": token})
         else:
-            more = len(files) > len(lenient.rows(so_far["info"], "data"))
-            self._looked_in_vain = 0 if more else self._looked_in_vain + 1
-            yield Dataset.from_api(key, so_far["row"], so_far["info"], files)
+            record = so_far["record"]
+            self._looked(len(files) > len(record["file_explorer"]))
+            yield Dataset(**{**record, "file_explorer": files})
 
     @property
     def page_folder(self) -> Path | None:
@@ -193,7 +270,7 @@ class DatasetsSpider(KaggleSpider):
         narrowed = [
             f"{name}={self.given[name]}"
             for name in self.args.given()
-            if name not in {"pages", "sample", "min_usability", "refs"}
+            if name not in {"pages", "refs", *_NOT_OF_LISTS}
         ]
         if not narrowed:
             return folder
@@ -238,19 +315,26 @@ class DatasetsSpider(KaggleSpider):
         too_small = sum(file["size"] for file in files) < size
         return too_small and self._looked_in_vain < _LOOKS_IN_VAIN
 
-    def _files_request(self, ref: DatasetRef, so_far: dict[str, Any]) -> Request:
+    def _looked(self, found_more: bool) -> None:
+        self._looked_in_vain = 0 if found_more else self._looked_in_vain + 1
+
+    def _files_request(self, key: str, so_far: dict[str, Any]) -> Request:
         return self.fetch(
             rpc.LIST_DATASET_FILES,
             "files",
-            str(ref),
+            key,
             so_far,
             again=True,
             page_size=rpc.LIST_DATASET_FILES.best_page_size,
             page_token=so_far.get("token"),
-            **_of(ref),
+            **_of(DatasetRef.parse(key)),
         )
 
 
+#: Arguments that do not change which rows a list has.
+_NOT_OF_LISTS = ("sample", "min_usability", "download", "only", "max_bytes")
+#: What a record keeps of a transfer.
+_OF_DOWNLOAD = ("folder", "files", "bytes", "leftOut")
 #: Characters of a folder's name that are taken from the arguments.
 _LONGEST_FOLDER = 100
 #: How often in a row ListDatasetFiles may name no more files than the metadata.

@@ -101,9 +101,9 @@ class Accounts:
         """Counts by reason, the largest first."""
         return self._store.counts(f"{verdict}/")
 
-    def counts(self) -> dict[str, int]:
-        """All of them."""
-        return self._store.counts()
+    def counts(self, head: str = "") -> dict[str, int]:
+        """All of them that begin so, by the rest of the name, the largest first."""
+        return self._store.counts(head)
 
     def balanced(self) -> bool:
         """True when the sum is right, and each count is what a look at all resources finds."""

@@ -15,7 +15,7 @@ FILE = "kagglecrawl.sqlite"
 #: In the header of the file: "kglc". Anything else is not ours.
 APPLICATION_ID = 0x6B676C63
 #: Raised by one when the tables change.
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -53,6 +53,26 @@ CREATE TABLE feed (
 ) WITHOUT ROWID;
 CREATE TABLE count (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+#: Since version 2: the files of resources (transfer_store.py says what the columns are).
+_TRANSFERS = """
+CREATE TABLE transfer (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, place TEXT NOT NULL UNIQUE,
+    folder TEXT NOT NULL, token TEXT NOT NULL, validator TEXT NOT NULL, size INTEGER NOT NULL,
+    position INTEGER NOT NULL, crc32c INTEGER NOT NULL, directory INTEGER NOT NULL,
+    listed INTEGER NOT NULL, finished INTEGER NOT NULL
+);
+CREATE TABLE member (
+    transfer INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,
+    packed INTEGER NOT NULL, crc32 INTEGER NOT NULL, method INTEGER NOT NULL,
+    offset INTEGER NOT NULL, reason TEXT NOT NULL,
+    sha256 BLOB,                      -- of one that is on disk
+    place BLOB,                       -- a stand-in for its path; no two have the same
+    PRIMARY KEY (transfer, number)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX member_place ON member (transfer, place) WHERE place IS NOT NULL;
+CREATE INDEX member_wanted ON member (transfer, offset, number)
+    WHERE reason = '' AND sha256 IS NULL;
+"""
 
 
 class NotOurs(ValueError):
@@ -73,7 +93,7 @@ class Database:
     def in_memory(cls) -> Self:
         """A store that ends with the process."""
         database = sqlite3.connect(":memory:", isolation_level=None)
-        database.executescript(_SCHEMA)
+        database.executescript(_SCHEMA + _TRANSFERS)
         return cls(database)
 
     @classmethod
@@ -88,7 +108,7 @@ class Database:
         os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         database = sqlite3.connect(beside, isolation_level=None)
         try:
-            database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            database.executescript(f"BEGIN; {_SCHEMA} {_TRANSFERS} COMMIT;")
             database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             database.execute(f"PRAGMA user_version = {VERSION}")
         finally:
@@ -105,6 +125,10 @@ class Database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA cache_size = -16000")
+        if _pragma(database, "user_version") < VERSION:
+            database.executescript(
+                f"BEGIN IMMEDIATE; {_TRANSFERS} PRAGMA user_version = {VERSION}; COMMIT;"
+            )
         return cls(database)
 
     @classmethod

@@ -6,7 +6,9 @@ The holds outlive the run: a Retry-After is never shortened by a restart.
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from scrapy import Request
@@ -15,6 +17,9 @@ from scrapy.utils.asyncio import CallLaterResult, call_later
 
 from kagglecrawl.state import internals
 from kagglecrawl.state.store import Store
+
+#: Downloads may take hours: the requests of other families must not wait for them.
+DOWNLOADS = "download"
 
 
 class Held(Exception):
@@ -33,6 +38,8 @@ class Holds:
         self._store = store
         self._timer: CallLaterResult | None = None
         self._wake_at = 0.0
+        #: How many requests of a family may be under way at once.
+        self._most = {DOWNLOADS: crawler.settings.getint("KAGGLE_CONCURRENT_TRANSFERS", 1)}
         known: dict[str, float] = json.loads(store.get("holds") or "{}")
         self.until = {family: until for family, until in known.items() if until > time.time()}
 
@@ -49,6 +56,15 @@ class Holds:
         until = self.until.get(request.meta.get("family", ""), 0.0)
         if until > time.time():
             raise Held(until)
+
+    def with_full(self, under_way: Iterable[str]) -> dict[str, float]:
+        """Until when each family is held, and those of which as many requests are under way as may
+        be: for now without an end."""
+        held, counts = dict(self.until), Counter(under_way)
+        for family, most in self._most.items():
+            if counts[family] >= most:
+                held[family] = math.inf
+        return held
 
     def seconds(self) -> float:
         """Until the last hold ends; 0 when nothing is held."""

@@ -61,6 +61,8 @@ class Lease:
     request: Request
     #: The resource that it is for, if it is for one.
     key: str | None
+    #: The quota family that it counts in.
+    family: str = ""
     #: What its ``meta`` held when it was handed out; the rest is the downloader's.
     own_meta: frozenset[str] = frozenset()
     #: The callback or errback has been called, and has come to its end.

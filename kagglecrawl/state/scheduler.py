@@ -49,6 +49,7 @@ from kagglecrawl.state.leases import (
 from kagglecrawl.state.pages import PageFiles
 from kagglecrawl.state.queue import Queue
 from kagglecrawl.state.store import Row, Store, Verdict
+from kagglecrawl.state.transfers import Transfers
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class KaggleScheduler(BaseScheduler):
     accounts: Accounts
     holds: Holds
     feeds: Feeds
+    transfers: Transfers
 
     def __init__(self, crawler: Crawler) -> None:
         assert crawler.stats is not None
@@ -134,7 +136,8 @@ class KaggleScheduler(BaseScheduler):
         with self._writing():
             while True:
                 only_begun = not self.accounts.room()
-                row = self._queue.pop(time.time(), self.holds.until, only_begun=only_begun)
+                held = self.holds.with_full(lease.family for lease in self._leases.values())
+                row = self._queue.pop(time.time(), held, only_begun=only_begun)
                 if row is None:
                     break
                 if (request := self._lease(row)) is not None:
@@ -173,6 +176,7 @@ class KaggleScheduler(BaseScheduler):
         self._commits = Commits(
             store, self.feeds, self.accounts, pages, self._stats, self._stop_crawl
         )
+        self.transfers = Transfers(store, self._writing, self._commits.soon, self._commits.now)
         self._desk = Desk(store, self.accounts, self.feeds, self._stats, ours=self._ours)
         self._commits.pages_again()
         self._commits.show()
@@ -345,7 +349,8 @@ class KaggleScheduler(BaseScheduler):
         if row.run != self._run:
             for name in _COUNTED_PER_RUN:
                 request.meta.pop(name, None)
-        lease = self._leases[row.id] = Lease(row.id, request, row.key)
+        family = self._of(request)[0]
+        lease = self._leases[row.id] = Lease(row.id, request, row.key, family)
         if row.key is not None:
             self.accounts.begin(row.key)
         self._stats.inc_value("scheduler/dequeued")

@@ -12,8 +12,10 @@ from enum import IntEnum, StrEnum
 from kagglecrawl.state.database import APPLICATION_ID as APPLICATION_ID
 from kagglecrawl.state.database import FILE as FILE
 from kagglecrawl.state.database import VERSION as VERSION
-from kagglecrawl.state.database import Database
 from kagglecrawl.state.database import NotOurs as NotOurs
+from kagglecrawl.state.transfer_store import MemberRow as MemberRow
+from kagglecrawl.state.transfer_store import TransferRow as TransferRow
+from kagglecrawl.state.transfer_store import TransferStore
 
 
 class State(IntEnum):
@@ -78,7 +80,7 @@ class FeedFile:
     stored: int = 0
 
 
-class Store(Database):
+class Store(TransferStore):
     """One job. Every method may raise ``sqlite3.Error``: a full disk, a damaged file."""
 
     # -- requests ---------------------------------------------------------------------------------

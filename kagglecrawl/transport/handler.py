@@ -1,4 +1,5 @@
-"""The one download handler for http and https.
+"""The one download handler for http and https: by ``meta`` a request goes to a browser
+(``playwright``), becomes files (``sink``), or is sent as Scrapy does.
 
 Calls of Kaggle's API get their credentials here, at the last moment and on a copy: no header with
 a secret is ever on a request that a queue, a log or a callback sees. Stats: ``kaggle/requests`` and
@@ -8,7 +9,7 @@ a secret is ever on a request that a queue, a log or a callback sees. Stats: ``k
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
+from functools import cached_property, partial
 
 from scrapy import Request
 from scrapy.core.downloader.handlers.base import BaseDownloadHandler
@@ -21,11 +22,12 @@ from kagglecrawl.kaggle.auth import Credentials, find_credentials
 from kagglecrawl.kaggle.rpc import TABLE
 from kagglecrawl.state.leases import Interrupted
 from kagglecrawl.state.scheduler import KaggleScheduler, interrupted
+from kagglecrawl.transfer.transfers import Answered, Transfers
 from kagglecrawl.transport.official import OfficialTransport
 
 
 class KaggleDownloadHandler(BaseDownloadHandler):
-    """Sends API calls with credentials, and everything else as Scrapy does."""
+    """Sends API calls with credentials, and dispatches everything else."""
 
     lazy = True
 
@@ -34,6 +36,8 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         self._http = HTTP11DownloadHandler(crawler)
         self._under_way: set[asyncio.Task[None]] = set()
         self._interrupted = False
+        self._playwright: BaseDownloadHandler | None = None
+        self._starting_browser = asyncio.Lock()
         crawler.signals.connect(self._interrupt, interrupted)
 
     # Read when Kaggle is first asked: other pages need neither.
@@ -50,7 +54,22 @@ class KaggleDownloadHandler(BaseDownloadHandler):
     def _official(self) -> OfficialTransport | None:
         if self._config.transport != "official":
             return None
-        return OfficialTransport(self._config.api_url, self._credentials)
+        return OfficialTransport(
+            self._config.api_url, self._credentials, stall_timeout=self._config.stall_timeout
+        )
+
+    @cached_property
+    def _transfers(self) -> Transfers:
+        return Transfers(self.crawler, self._config)
+
+    async def _browser(self) -> BaseDownloadHandler:
+        """scrapy-playwright's handler, imported and started when a page is first asked for."""
+        async with self._starting_browser:
+            if self._playwright is None:
+                from kagglecrawl.transport.browser import start_browser
+
+                self._playwright = await start_browser(self.crawler)
+            return self._playwright
 
     async def download_request(self, request: Request) -> Response:
         """Send one request; Scrapy's download exceptions say what went wrong.
@@ -84,10 +103,27 @@ class KaggleDownloadHandler(BaseDownloadHandler):
             task.cancel()
 
     async def _send(self, request: Request) -> Response:
-        name = request.meta.get("rpc")
-        if name is None:
+        if request.meta.get("playwright"):
+            return await (await self._browser()).download_request(request)
+        if "rpc" not in request.meta:
             return await self._http.download_request(request)
-        self._about_to_send(request, TABLE[name].method)
+        if "sink" in request.meta:
+            return await self._transfer(request)
+        return await self._call(request)
+
+    async def _transfer(self, request: Request) -> Response:
+        """The files of a resource; see transfer/transfers.py."""
+        try:
+            if self._official is not None:
+                return await self._transfers.run_official(
+                    request, self._official, partial(self._about_to_send, request)
+                )
+            return await self._transfers.run(request, partial(self._call, request))
+        except Answered as other:
+            return other.response
+
+    async def _call(self, request: Request) -> Response:
+        self._about_to_send(request)
         if self._official is not None:
             return await self._official.send(request)
         header = self._credentials.header_for(request.url, self._config.api_url)
@@ -99,18 +135,22 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         request.meta["download_latency"] = sent.meta.get("download_latency")
         return response
 
-    def _about_to_send(self, request: Request, method: str) -> None:
+    def _about_to_send(self, request: Request) -> None:
         """The last moment at which a hold can stop a request; past it, the request is counted."""
         engine, stats = self.crawler.engine, self.crawler.stats
         if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
             engine.scheduler.holds.check(request)
         assert stats is not None
         stats.inc_value("kaggle/requests")
-        stats.inc_value(f"kaggle/requests/{method}")
+        stats.inc_value(f"kaggle/requests/{TABLE[request.meta['rpc']].method}")
 
     async def close(self) -> None:
-        """Close connections, and the child process if there is one."""
+        """Close connections, and what else was started."""
         await self._http.close()
+        if "_transfers" in self.__dict__:  # only if there was ever one
+            self._transfers.close()
+        if self._playwright is not None:
+            await self._playwright.close()
         official = self.__dict__.get("_official")  # only if it was ever made
         if official is not None:
             await official.close()

@@ -1,25 +1,24 @@
-"""``KAGGLE_TRANSPORT=official``: API calls through the unmodified ``kaggle`` package.
+"""``KAGGLE_TRANSPORT=official``: everything through the unmodified ``kaggle`` and ``kagglehub``.
 
-The package runs in one child process (see worker.py for what is said between the two), because
-its calls have no time-out and its threads cannot be stopped (verified: kagglesdk 0.1.37), while a
-process can. An answer arrives as if Scrapy's downloader had brought it, with these differences,
-all kagglesdk's: replies went through its classes, so that fields it does not know are gone;
-redirects were followed; a reply that is no JSON at all comes with status 200.
+The packages run in child processes (see worker.py for what is said between them and us), because
+their calls have no time-out and their threads cannot be stopped (verified: kagglesdk 0.1.37,
+kagglehub 1.0.2), while a process can. Calls share one child. A download has one of its own, which
+is killed to stop it.
+
+An answer arrives as if Scrapy's downloader had brought it, with these differences, all
+kagglesdk's: replies went through its classes, so that fields it does not know are gone; redirects
+were followed; a reply that is no JSON at all comes with status 200.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from scrapy import Request
@@ -44,27 +43,27 @@ from kagglecrawl.kaggle.errors import (
     KaggleError,
     Misconfigured,
     Refused,
+    Unusable,
 )
+from kagglecrawl.kaggle.refs import DatasetRef
+from kagglecrawl.transport.child import Child, Message, Package
 
-#: Seconds for Python to start and import the package, which signs in over the network meanwhile.
-START_TIMEOUT = 30.0
 #: Calls that timed out but are still at it in the child, after which it is replaced.
 MOST_STUCK = 8
 #: Children that were ended by others, one after the other with no answer, before we give up.
 MOST_DEATHS = 2
-_CLOSE_TIMEOUT = 2.0
-_LAST_WORDS = 2000
+#: Seconds between two looks at what a download has on the disk.
+_LOOK_EVERY = 1.0
 
 _NO_REPLY: dict[str, type[Exception]] = {
     "timeout": DownloadTimeoutError,
     "refused": DownloadConnectionRefusedError,
     "unknown_host": CannotResolveHostError,
     "cut": ResponseDataLossError,
+    "damaged": ResponseDataLossError,
     "broken": DownloadFailedError,
     "ended": DownloadFailedError,
 }
-
-Message = dict[str, Any]
 
 
 def check_official(api_url: str) -> None:
@@ -101,12 +100,18 @@ def _address(api_url: str) -> dict[str, str]:
     return local | {"HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": "", "no_proxy": ""}
 
 
-def _environment(address: dict[str, str]) -> dict[str, str]:
+def _environment(package: Package, address: dict[str, str]) -> dict[str, str]:
     environment = dict(os.environ)
-    # The package would print every request with its Authorization header.
-    for name in ("VERBOSE", "VERBOSE_OUTPUT", "KAGGLE_API_ENVIRONMENT"):
+    # With VERBOSE kaggle prints every request with its Authorization header; kagglehub would write
+    # a log into the home folder.
+    for name in ("VERBOSE", "VERBOSE_OUTPUT", "KAGGLE_API_ENVIRONMENT", "KAGGLE_LOGGING_ENABLED"):
         environment.pop(name, None)
-    if not config_dir(os.environ).exists():
+    folder = config_dir(os.environ)
+    if package == "kagglehub":
+        environment["KAGGLE_CONFIG_DIR"] = str(folder)  # it does not look into XDG's by itself
+        # In a notebook of Kaggle's or Google's it would mount files in place of fetching them.
+        environment |= {"DISABLE_KAGGLE_CACHE": "true", "DISABLE_COLAB_CACHE": "true"}
+    elif not folder.exists():
         # It would create the folder; any that exists and has no kaggle.json means the same.
         environment["KAGGLE_CONFIG_DIR"] = sys.prefix
     # The child must find this package where we did: below the project, or in a deployed egg.
@@ -116,12 +121,24 @@ def _environment(address: dict[str, str]) -> dict[str, str]:
 
 
 class OfficialTransport:
-    """Sends API calls through the official client. Raises ``SettingError`` if it cannot."""
+    """Sends API calls through the official client, and downloads through the official library.
 
-    def __init__(self, api_url: str, credentials: Credentials) -> None:
+    A download in which for ``stall_timeout`` seconds nothing changes on the disk is given up;
+    kagglehub writes a MiB at a time, so that is one of less than a MiB in this time.
+    Raises ``SettingError`` if the packages cannot be brought to call this address.
+    """
+
+    def __init__(
+        self, api_url: str, credentials: Credentials, *, stall_timeout: float = 60.0
+    ) -> None:
+        self._api_url = api_url
         self._address = _address(api_url)
         self._credentials = credentials
-        self._child: _Child | None = None
+        self._stall_timeout = stall_timeout
+        self._child: Child | None = None
+        self._downloading: set[Child] = set()
+        self._idle: list[Child] = []
+        self._unpackable: set[str] = set()
         self._starting = asyncio.Lock()
         self._deaths = 0
         self._closed = False
@@ -157,30 +174,95 @@ class OfficialTransport:
         if "error" in answer:
             raise self._exception(call, answer["error"], answer["text"])
         request.meta["download_latency"] = time.monotonic() - started
-        return TextResponse(
-            request.url,
-            status=answer["status"],
-            headers=answer["headers"],
-            body=answer["body"].encode(),
-            encoding="utf-8",
-        )
+        return _response(request.url, answer)
+
+    async def download(
+        self,
+        ref: str,
+        version: int | None,
+        into: Path,
+        scratch: Path,
+        told: Callable[[int], None] | None = None,
+    ) -> Response | None:
+        """Put the files of a dataset (``owner/slug``; the newest version if None) into a folder.
+
+        ``into`` is empty or not there yet, and gets the whole tree at once, and nothing else. All
+        that kagglehub writes meanwhile (the archive, then the files beside it, so twice the size)
+        is in ``scratch``, a folder of this download alone on the same disk. ``told`` is called
+        about once a second with the bytes in there (fewer again once the archive is unpacked and
+        removed), and at the end with those of the tree; what it raises ends the download, and is
+        raised here.
+
+        Returns None when the files are there, or the answer of Kaggle's API when that is another
+        one; then scratch is gone. Raises Scrapy's download exceptions when no whole answer came
+        (``ResponseDataLossError`` for wrong bytes), ``Unusable`` for what cannot be unpacked,
+        ``OSError`` with its number when the files cannot be written, ``ValueError`` for a ref
+        that is none, and as ``send`` does. Whatever is raised, the child is gone or has nothing
+        to do any more, and the caller removes both folders.
+        """
+        handle = str(DatasetRef.parse(ref)) + (f"/versions/{version}" if version else "")
+        message = {
+            "op": "download",
+            "handle": handle,
+            "into": str(into),
+            "scratch": str(scratch),
+            "look_every": min(_LOOK_EVERY, self._stall_timeout / 20),
+        }
+        child = await self._idle_child()
+        answer: Message | None = None
+        try:
+            await child.wait_until_ready()
+            answer = await child.ask(message, self._stall_timeout, told)
+        except TimeoutError:
+            raise DownloadTimeoutError(
+                f"{ref}: nothing has come in {self._stall_timeout:g} s"
+            ) from None
+        finally:
+            if answer is None:  # given up, cancelled: it cannot be stopped in another way
+                await child.kill()
+            if child.gone:
+                self._downloading.discard(child)
+            else:
+                self._idle.append(child)
+        if "error" in answer:
+            raise self._failure(handle, answer, into)
+        self._unpackable.discard(handle)
+        if "status" not in answer:
+            return None
+        return _response(f"{self._api_url}/v1/{rpc.DOWNLOAD_DATASET.name}", answer)
 
     async def close(self) -> None:
-        """End the child process, within about two seconds; nothing of it is left."""
+        """End all child processes, within about two seconds; nothing of them is left."""
         self._closed = True
-        if self._child is not None:
-            await self._child.close()
-        async with self._starting:  # one may have been on its way
+        async with self._starting:  # one may be on its way
+            children = [child.kill() for child in self._downloading]
             if self._child is not None:
-                await self._child.close()
+                children.append(self._child.close())
+            await asyncio.gather(*children)
 
-    async def _running(self) -> _Child:
+    async def _idle_child(self) -> Child:
+        """A child for a download: one that has nothing to do, or a new one."""
+        while self._idle:
+            child = self._idle.pop()
+            if not child.gone:
+                return child
+            self._downloading.discard(child)
+        async with self._starting:
+            self._check_open()
+            child = await Child.start("kagglehub", _environment("kagglehub", self._address))
+            self._downloading.add(child)
+        return child
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DownloadCancelledError("the crawl is ending")
+
+    async def _running(self) -> Child:
         """A child that is ready; a new one if there is none, or no longer."""
         seen = self._child
         if seen is None or seen.gone:
             async with self._starting:
-                if self._closed:
-                    raise DownloadCancelledError("the crawl is ending")
+                self._check_open()
                 if self._child is seen:  # else another call has started one while we waited
                     self._child = await self._start_after(seen)
         assert self._child is not None
@@ -188,7 +270,7 @@ class OfficialTransport:
         await child.wait_until_ready()
         return child
 
-    async def _start_after(self, last: _Child | None) -> _Child:
+    async def _start_after(self, last: Child | None) -> Child:
         if last is not None:
             if not last.killed and self._deaths < MOST_DEATHS:
                 self._deaths += 1
@@ -198,7 +280,7 @@ class OfficialTransport:
                     f"{last.last_words}: see what ends it, or use KAGGLE_TRANSPORT=scrapy"
                 )
             await last.kill()
-        return await _Child.start(_environment(self._address))
+        return await Child.start("kaggle", _environment("kaggle", self._address))
 
     def _exception(self, call: rpc.Rpc, error: str, text: str) -> Exception:
         if error in _NO_REPLY:
@@ -209,6 +291,22 @@ class OfficialTransport:
                 "Use KAGGLE_TRANSPORT=scrapy for it"
             )
         return self._nobody()
+
+    def _failure(self, handle: str, answer: Message, into: Path) -> Exception:
+        error, text = answer["error"], answer["text"]
+        if error in _NO_REPLY:
+            return _NO_REPLY[error](f"{handle}: {text}")
+        if error == "disk":
+            return OSError(answer["errno"], text, str(into))
+        if error == "archive" and handle not in self._unpackable:
+            # Storage may give no checksum that kagglehub knows, so it may be the way that is bad.
+            self._unpackable.add(handle)
+            return ResponseDataLossError(f"{handle}: kagglehub cannot unpack it ({text})")
+        what = "unpack it" if error == "archive" else "read an answer"
+        return Unusable(
+            f"{handle}: kagglehub cannot {what} ({text}). Use KAGGLE_TRANSPORT=scrapy for it",
+            error,
+        )
 
     def _nobody(self) -> KaggleError:
         step = (
@@ -223,151 +321,11 @@ class OfficialTransport:
         )
 
 
-class _Child(asyncio.SubprocessProtocol):
-    """One child process, and the calls that wait for it."""
-
-    _transport: asyncio.SubprocessTransport
-
-    def __init__(self) -> None:
-        self.killed = False
-        self._pending: dict[int, asyncio.Future[Message]] = {}
-        self._given_up: set[int] = set()
-        self._ids = count(1)
-        self._decided = asyncio.Event()  # whether it is ready, or never will be
-        self._ended = asyncio.Event()
-        self._unread = b""
-        self._errors = b""
-
-    @classmethod
-    async def start(cls, environment: Mapping[str, str]) -> _Child:
-        """Start one. Raises ``Misconfigured`` if the system refuses."""
-        try:
-            _, child = await asyncio.get_running_loop().subprocess_exec(
-                cls,
-                sys.executable,
-                "-P",  # nothing of the folder that the crawl runs in is imported
-                "-m",
-                "kagglecrawl.transport.worker",
-                env=environment,
-                process_group=0,  # no Ctrl-C, not even before it can say that it wants none
-            )
-        except OSError as error:
-            raise Misconfigured(f"the official client cannot be started: {error}") from None
-        return child
-
-    @property
-    def gone(self) -> bool:
-        """True when it takes no more calls."""
-        return self.killed or self._ended.is_set()
-
-    @property
-    def stuck(self) -> int:
-        """How many calls that nobody waits for any more it is still at."""
-        return len(self._given_up)
-
-    @property
-    def last_words(self) -> str:
-        """How it ended, with the last line of its stderr if it failed."""
-        status = self._transport.get_returncode() or 0
-        if status < 0:
-            return f"by {signal.Signals(-status).name}"
-        lines = self._errors.decode(errors="replace").split("\n")
-        return f"with status {status} ({next(filter(None, reversed(lines)), 'and no message')})"
-
-    async def wait_until_ready(self) -> None:
-        """Return when it is.
-
-        Raises ``DownloadTimeoutError``, ``Misconfigured`` if Python or the package does not run,
-        and ``DownloadFailedError`` if something else has ended it.
-        """
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await self._decided.wait()
-        except TimeoutError:
-            await self.kill()
-            raise DownloadTimeoutError(
-                f"the official client was not ready in {START_TIMEOUT:g} s"
-            ) from None
-        if not self.gone:
-            return
-        text = f"the official client ended {self.last_words}"
-        if (self._transport.get_returncode() or 0) > 0:
-            raise Misconfigured(
-                f"{text}: check that `kaggle --version` runs, or use KAGGLE_TRANSPORT=scrapy"
-            )
-        raise DownloadFailedError(text)
-
-    async def ask(self, message: Message, seconds: float) -> Message:
-        """Send a message and wait for its answer; raises ``TimeoutError``.
-
-        ``{"error": "ended", …}`` is the answer of a child that ends before it has given one.
-        """
-        number = next(self._ids)
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._pending[number] = answer
-        self._stdin.write(json.dumps({"id": number, **message}).encode() + b"\n")
-        try:
-            async with asyncio.timeout(seconds):
-                return await answer
-        finally:
-            if self._pending.pop(number, None) is not None:
-                self._given_up.add(number)
-
-    async def kill(self) -> None:
-        """End it at once; returns when it has ended."""
-        self.killed = True
-        with contextlib.suppress(ProcessLookupError):
-            self._transport.kill()
-        await self._ended.wait()
-
-    async def close(self) -> None:
-        """End it by the end of its input, and if it does not see that, kill it."""
-        self.killed = True
-        self._stdin.close()
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self._ended.wait()
-        except TimeoutError:
-            await self.kill()
-
-    @property
-    def _stdin(self) -> asyncio.WriteTransport:
-        pipe = self._transport.get_pipe_transport(0)
-        assert isinstance(pipe, asyncio.WriteTransport)
-        return pipe
-
-    # -- what asyncio calls -----------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
-            self._errors = (self._errors + data)[-_LAST_WORDS:]
-            return
-        *lines, self._unread = (self._unread + data).split(b"\n")
-        for line in lines:
-            self._received(json.loads(line))
-
-    def _received(self, message: Message) -> None:
-        number = message.get("id")
-        if number is None:
-            self._decided.set()
-            return
-        waiting = self._pending.pop(number, None)
-        if waiting is None:
-            self._given_up.discard(number)
-        elif not waiting.done():
-            waiting.set_result(message)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The process has ended and all that it wrote has been read."""
-        self._transport.close()
-        self._ended.set()
-        self._decided.set()
-        pending, self._pending = self._pending, {}
-        for waiting in pending.values():
-            if not waiting.done():
-                text = f"the official client ended {self.last_words}"
-                waiting.set_result({"error": "ended", "text": text})
+def _response(url: str, answer: Message) -> Response:
+    return TextResponse(
+        url,
+        status=answer["status"],
+        headers=answer["headers"],
+        body=answer["body"].encode(),
+        encoding="utf-8",
+    )

@@ -1,6 +1,6 @@
-"""The child process that calls Kaggle through the unmodified ``kaggle`` package.
+"""The child process that calls Kaggle through the unmodified ``kaggle`` or ``kagglehub``.
 
-``python -m kagglecrawl.transport.worker`` reads one JSON object a line on stdin::
+``python -m kagglecrawl.transport.worker kaggle`` reads one JSON object a line on stdin::
 
     {"id": 1, "op": "call", "service": "datasets.DatasetApiService", "method": "GetDataset",
      "body": {"ownerSlug": "zillow", "datasetSlug": "zecon"}}
@@ -12,20 +12,42 @@ and writes one a line on stdout, first ``{"ready": true}``, then in any order::
 
 ``error`` is one of ``timeout``, ``refused``, ``unknown_host``, ``cut``, ``broken`` (no whole answer
 came), ``credentials`` (the package accepts none) and ``unreadable`` (it failed on the answer).
+
+``… kagglehub`` downloads one dataset at a time; ``into`` becomes its tree, and ``scratch`` is where
+it works, and is removed::
+
+    {"id": 1, "op": "download", "handle": "zillow/zecon/versions/3", "scratch": "…", "into": "…",
+     "look_every": 1.0}
+
+It looks at the disk every ``look_every`` seconds, and says how many bytes are there if that has
+changed; at the end how many the tree has and that it is done, or what the API answered in place of
+files, or an error, among them ``damaged`` (not by its checksum), ``archive`` (it cannot be
+unpacked) and ``disk`` (with ``errno``)::
+
+    {"id": 1, "so_far": 1048576}
+    {"id": 1, "done": true}
+
+No text of an exception is told of a download: it may quote a signed URL, which is a secret.
 It ends when stdin does, whatever its threads are at, so that it never outlives the crawl.
 """
 
 from __future__ import annotations
 
+import errno
+import importlib
 import inspect
 import json
 import os
+import shutil
 import signal
 import socket
+import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import requests
@@ -35,7 +57,14 @@ import requests
 THREADS = 16
 
 _TEXT_LENGTH = 200
+_BODY_LENGTH = 1 << 16
 _KEPT_HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
+#: What the system says of a name that an archive gives a file; of anything else the disk is to
+#: blame, or who may write there.
+_BAD_NAMES = {
+    *(errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.EISDIR),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR),
+}
 
 Message = dict[str, Any]
 
@@ -48,15 +77,17 @@ class Worker:
         self._writing = threading.Lock()
         self._signing_in = threading.Lock()
         self._of_thread = threading.local()
-        self._ops = {"call": self._call}
+        self._ops = {"call": self._call, "download": self._download}
 
-    def load(self) -> None:
+    def load(self, package: str) -> None:
         """Import the package and say so. A failure ends the process; its traceback says why."""
         try:
-            import kaggle  # noqa: F401  (it signs in as it is imported, so not before we listen)
+            importlib.import_module(package)  # kaggle signs in meanwhile: not before we listen
         except BaseException:
             traceback.print_exc()
             os._exit(1)
+        if package == "kagglehub":  # bars of its progress, and warnings of urllib3's with URLs
+            os.dup2(1, 2)
         self._write({"ready": True})
 
     def answer(self, line: bytes) -> None:
@@ -94,6 +125,33 @@ class Worker:
             return _answer(200, text, {"Content-Type": "text/plain"})
         return _answer(200, json.dumps(reply.to_dict()), {"Content-Type": "application/json"})
 
+    def _download(self, message: Message) -> Message:
+        scratch, into = Path(message["scratch"]), Path(message["into"])
+        ended = threading.Event()
+        telling = threading.Thread(target=self._tell_size, args=(message, ended), daemon=True)
+        telling.start()
+        try:
+            answer = download(message["handle"], scratch, into)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            ended.set()
+            telling.join()
+        if "done" in answer:  # a small one is over before there was a look
+            self._write({"id": message["id"], "so_far": on_disk(into)[0]})
+        return answer
+
+    def _tell_size(self, message: Message, ended: threading.Event) -> None:
+        pause = every = message["look_every"]
+        last = (0, 0)
+        while not ended.wait(pause):
+            started = time.monotonic()
+            seen = on_disk(Path(message["scratch"]))
+            if seen != last:
+                last = seen
+                self._write({"id": message["id"], "so_far": seen[0]})
+            # a tree of many files is not looked at all the time
+            pause = min(max(every, 10 * (time.monotonic() - started)), 10 * every)
+
     def _client(self) -> Any:
         client = getattr(self._of_thread, "client", None)
         if client is None:
@@ -130,16 +188,116 @@ def find_method(client: Any, service: str, method: str) -> Any:
     raise LookupError(f"the installed kagglesdk has no {service}/{method}")
 
 
+def download(handle: str, scratch: Path, into: Path) -> Message:
+    """Have kagglehub put a dataset's files into a folder that is empty or not there.
+
+    It does so in a cache of its own below ``scratch``, where its archive and its markers are
+    beside the dataset's folder. (Given an ``output_dir`` it puts them among the dataset's files,
+    whose names may be the same.)
+    """
+    import kagglehub
+
+    os.environ["KAGGLEHUB_CACHE"] = str(scratch)
+    try:
+        tree = kagglehub.dataset_download(handle)
+    except Exception as error:
+        return _no_files(error, scratch)
+    try:
+        into.parent.mkdir(parents=True, exist_ok=True)
+        Path(tree).rename(into)
+    except OSError as error:
+        return _disk(error)
+    return {"done": True}
+
+
+def on_disk(folder: Path) -> tuple[int, int]:
+    """Bytes and entries below a folder that somebody is at work in."""
+    size = entries = 0
+    folders = [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue  # it has gone meanwhile
+    return size, entries
+
+
+def _no_files(error: Exception, scratch: Path) -> Message:
+    """The answer that stands for a failure of kagglehub's; of its text nothing."""
+    from kagglehub.exceptions import DataCorruptionError
+
+    name = type(error).__name__
+    text = getattr(error, "doc", None)
+    if isinstance(error, ValueError) and isinstance(text, str):  # as in Worker._call
+        return _answer(200, text[:_BODY_LENGTH], {"Content-Type": "text/plain"})
+    if isinstance(error, requests.RequestException):
+        return _no_answer(error) if error.response is None else _refusal(error.response)
+    if isinstance(error, DataCorruptionError):
+        return {"error": "damaged", "text": name}
+    if isinstance(error, OSError) and error.errno is not None:
+        if error.errno not in _BAD_NAMES:
+            return _disk(error)
+        name = errno.errorcode[error.errno]
+    archives = list(scratch.glob("datasets/*/*/*.archive"))
+    if not archives:
+        return {"error": "unreadable", "text": name}
+    return _page_in_place_of(archives[0]) or {"error": "archive", "text": name}
+
+
+def _disk(error: OSError) -> Message:
+    return {"error": "disk", "errno": error.errno, "text": error.strerror}
+
+
+def _refusal(response: requests.Response) -> Message:
+    """The answer of the API; of storage, which redirects lead to, no more than what passes."""
+    status = response.status_code
+    headers = {name: value for name, value in _kept(response).items() if name != "Location"}
+    if not response.history:
+        try:
+            body: bytes = next(response.iter_content(_BODY_LENGTH), b"")
+        except requests.RequestException as error:
+            return {"error": _kind(error), "text": type(error).__name__}
+        return _answer(status, body.decode("utf-8", "replace"), headers)
+    if status >= 500 or status in {408, 429}:
+        return _answer(status, "", headers)
+    return {"error": "broken", "text": f"storage answered {status}"}
+
+
+def _page_in_place_of(archive: Path) -> Message | None:
+    """The answer with status 200 that kagglehub has taken for an archive: nothing, a web page,
+    an error as JSON."""
+    with archive.open("rb") as stream:
+        text = stream.read(_BODY_LENGTH).decode("utf-8", "replace")
+    if not text.strip() or text.lstrip()[0] == "<":
+        return _answer(200, text, {"Content-Type": "text/html"})
+    try:
+        reply = json.loads(text)
+    except ValueError:
+        return None
+    if isinstance(reply, dict) and reply.keys() & {"code", "error", "errorMessage"}:
+        return _answer(200, text, {"Content-Type": "application/json"})
+    return None
+
+
 def _answer(status: int, body: str, headers: dict[str, str]) -> Message:
     return {"status": status, "headers": headers, "body": body}
 
 
 def _no_answer(error: requests.RequestException) -> Message:
     if (response := error.response) is not None:
-        kept = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
-        return _answer(response.status_code, response.text, kept)
+        return _answer(response.status_code, response.text, _kept(response))
     # the class alone: a message may quote a header, and so the token
     return {"error": _kind(error), "text": type(error).__name__}
+
+
+def _kept(response: requests.Response) -> dict[str, str]:
+    return {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
 
 
 def _kind(error: requests.RequestException) -> str:
@@ -162,7 +320,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Serve until stdin ends. The argument is the package."""
+    (package,) = sys.argv[1:]
     # Ctrl-C and a service manager's SIGTERM may reach the whole group: the crawl decides, not we.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -175,7 +334,7 @@ def main() -> None:
     worker = Worker(answers)
     pool = ThreadPoolExecutor(THREADS)
     try:
-        pool.submit(worker.load)
+        pool.submit(worker.load, package)
         for line in messages:
             pool.submit(worker.answer, line)
     finally:

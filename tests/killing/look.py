@@ -16,7 +16,7 @@ from kagglecrawl.kaggle.paging import PAGE_ROWS
 from kagglecrawl.replica.listing import listing
 from kagglecrawl.replica.world import World
 from kagglecrawl.state.store import FILE, Store, Verdict
-from tests.conftest import record
+from tests.conftest import page_row, record
 from tests.killing.shapes import Row, Shape, workspace
 
 MINIMUM = 0.8
@@ -100,7 +100,7 @@ class Truth:
                 continue
             there.add(number := int(path.stem.removeprefix("page_")))
             content = path.read_bytes()
-            wanted = [_without_version(row) for row in self._pages.get(number, [])]
+            wanted = [page_row(row) for row in self._pages.get(number, [])]
             if _parsed(content) != wanted or content.endswith(b"\n") != bool(wanted):
                 faults.pages.append(f"{path.name} is wrong")
         if ended and not self._sample:
@@ -138,10 +138,6 @@ def of_store(folder: Path) -> Faults:
 
 def _slice(ordered: list[str], page: int) -> list[str]:
     return ordered[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-
-
-def _without_version(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name != "Version"}
 
 
 def _parsed(content: bytes) -> list[Row] | None:

@@ -213,4 +213,5 @@ def _uncelled(cells: dict[str, str]) -> Row:
     row: Row = dict(cells)
     for name in ("File Explorer", "Licenses", "Tags", "DatasetSize", "usabilityRating", "Version"):
         row[name] = json.loads(cells[name])
+    row["Download"] = json.loads(cells["Download"] or "null")
     return row

@@ -16,7 +16,7 @@ from kagglecrawl.replica.faults import Fault, Rule
 from kagglecrawl.replica.faults import Faults as Trouble
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
-from tests.conftest import QUICK, ROOT, clean_env
+from tests.conftest import NO_FILES, QUICK, ROOT, clean_env
 from tests.killing.look import MINIMUM, Faults, Truth, of_store
 from tests.killing.shapes import Shape, workspace
 
@@ -156,7 +156,7 @@ class Job:
             env["COMMIT_EVERY"] = str(self.commit_every)
         command = [
             *(sys.executable, "-W", "error::ResourceWarning", "-m", "tests.killing.victim"),
-            *("crawl", "datasets", *QUICK, "-s", f"JOBDIR={self.job_folder}"),
+            *("crawl", "datasets", *QUICK, *NO_FILES, "-s", f"JOBDIR={self.job_folder}"),
             *("-s", f"WORKSPACE={workspace(self.folder)}", *self.shape.options(self.folder)),
             *self.options,
         ]

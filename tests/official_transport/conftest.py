@@ -98,11 +98,15 @@ async def eventually(happened: Callable[[], bool]) -> None:
 
 
 class Caller:
-    """A transport and what the tests send through it."""
+    """A transport and what the tests send through it.
 
-    def __init__(self, api_url: str) -> None:
+    A download goes into ``folder`` / slug, and by ``folder`` / ``scratch``.
+    """
+
+    def __init__(self, api_url: str, folder: Path, stall_timeout: float) -> None:
         self.api_url = api_url
-        self.transport = OfficialTransport(api_url, find_credentials())
+        self.folder = folder
+        self.transport = OfficialTransport(api_url, find_credentials(), stall_timeout=stall_timeout)
 
     def request(self, call: rpc.Rpc, seconds: float = 20, **fields: Any) -> Request:
         return call.request(self.api_url, fields=fields, meta={"download_timeout": seconds})
@@ -119,7 +123,11 @@ class Caller:
 
     async def judged(self, dataset: DatasetTruth = PUBLIC) -> dict[str, Any]:
         """The reply, or what kagglecrawl's middleware makes of it."""
-        response = await self.metadata(dataset)
+        return self.judge(rpc.GET_DATASET_METADATA, await self.metadata(dataset))
+
+    @staticmethod
+    def judge(call: rpc.Rpc, response: Response) -> dict[str, Any]:
+        """The reply, or what kagglecrawl's middleware makes of it."""
         assert isinstance(response, TextResponse)
         try:
             reply = response.json()
@@ -127,15 +135,38 @@ class Caller:
             reply = None
         retry_after = (response.headers.get("Retry-After") or b"").decode()
         wait = parse_retry_after(retry_after)
-        call = rpc.GET_DATASET_METADATA
         return judge(call, response.status, reply, response.body, wait=wait, known=True)
 
+    async def download(
+        self,
+        dataset: DatasetTruth,
+        version: int | None = 0,
+        told: Callable[[int], None] | None = None,
+    ) -> Path:
+        """The folder with a dataset's files, of its own version if none is given; or what the
+        middleware makes of the answer."""
+        into = self.folder / dataset.slug
+        scratch = self.folder / f"scratch-{dataset.slug}"
+        version = dataset.version if version == 0 else version
+        response = await self.transport.download(dataset.ref, version, into, scratch, told)
+        assert not scratch.exists()
+        if response is not None:
+            assert not into.exists()
+            reply = self.judge(rpc.DOWNLOAD_DATASET, response)
+            raise AssertionError(f"{reply} would be taken for files")
+        return into
 
-def run(api_url: str, use: Callable[[Caller], Awaitable[None]]) -> None:
+
+def run(
+    api_url: str,
+    use: Callable[[Caller], Awaitable[None]],
+    folder: Path = Path("nowhere"),
+    stall_timeout: float = 20,
+) -> None:
     """Use a transport in a loop of its own; it is closed whatever happens."""
 
     async def main() -> None:
-        caller = Caller(api_url)
+        caller = Caller(api_url, folder, stall_timeout)
         try:
             await use(caller)
         finally:

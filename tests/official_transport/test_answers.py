@@ -232,7 +232,7 @@ def test_the_environment_points_the_package_at_the_api(
 ) -> None:
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "STAGING")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid")
-    made = official._environment(official._address(api_url))
+    made = official._environment("kaggle", official._address(api_url))
     ours = re.compile(r"KAGGLE_API_ENVIRONMENT|.*PROXY", re.IGNORECASE)
     assert {name: value for name, value in made.items() if ours.fullmatch(name)} == {
         "HTTPS_PROXY": "http://proxy.invalid",

@@ -28,8 +28,8 @@ from kagglecrawl.kaggle.errors import (
 )
 from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.server import Replica
-from kagglecrawl.transport import official
-from tests.conftest import ROOT, clean_env
+from kagglecrawl.transport import child, official
+from tests.conftest import NO_FILES, ROOT, clean_env
 from tests.official_transport.conftest import (
     PUBLIC,
     STUCK,
@@ -100,7 +100,7 @@ def test_an_answer_that_comes_too_late_frees_its_thread(
 def test_a_server_that_is_silent_from_the_start(
     token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(official, "START_TIMEOUT", 0.2)
+    monkeypatch.setattr(child, "START_TIMEOUT", 0.2)
 
     async def use(caller: Caller) -> None:
         outcomes = await asyncio.gather(
@@ -176,7 +176,7 @@ def test_closing_leaves_nothing(token: str, monkeypatch: pytest.MonkeyPatch) -> 
         await end(caller, call)
 
     async def deaf(caller: Caller) -> None:
-        monkeypatch.setattr(official, "_CLOSE_TIMEOUT", 0.1)
+        monkeypatch.setattr(child, "_CLOSE_TIMEOUT", 0.1)
         await caller.judged(WORLD.public(0.5)[1])
         os.kill(workers()[0], signal.SIGSTOP)  # it does not see the end of its input
         await end(caller, None)
@@ -247,7 +247,7 @@ def crawling(replica: Replica, home: Path, **env: str) -> Iterator[subprocess.Po
     }
     settings = (word for name, value in options.items() for word in ("-s", f"{name}={value}"))
     with subprocess.Popen(
-        [sys.executable, "-X", "dev", "-m", "scrapy", "crawl", "datasets", *settings],
+        [sys.executable, "-X", "dev", "-m", "scrapy", "crawl", "datasets", *NO_FILES, *settings],
         cwd=ROOT,
         env=clean_env(home, KAGGLE_API_URL=replica.api_url, **env),
         stdout=subprocess.PIPE,
@@ -289,10 +289,10 @@ def test_a_crawl_that_is_killed_takes_its_child_along(tmp_path: Path) -> None:
         crawling(replica, tmp_path, KAGGLE_API_TOKEN=replica.token) as process,
     ):
         wait_until(lambda: listing(replica))
-        (child,) = workers(process.pid)
+        (worker,) = workers(process.pid)
         process.kill()
         process.communicate(timeout=60)
-        wait_until(lambda: not alive(child))
+        wait_until(lambda: not alive(worker))
 
 
 def test_two_interrupts_leave_nothing(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_two_interrupts_leave_nothing(tmp_path: Path) -> None:
         crawling(replica, tmp_path, KAGGLE_API_TOKEN=replica.token) as process,
     ):
         wait_until(lambda: listing(replica))
-        (child,) = workers(process.pid)
+        (worker,) = workers(process.pid)
         assert process.stdout is not None
         os.killpg(process.pid, signal.SIGINT)
         before = ""
@@ -309,8 +309,8 @@ def test_two_interrupts_leave_nothing(tmp_path: Path) -> None:
             line = process.stdout.readline()
             assert line, before
             before += line
-        assert alive(child), "the first one lets calls end"
+        assert alive(worker), "the first one lets calls end"
         os.killpg(process.pid, signal.SIGINT)
         after, _ = process.communicate(timeout=60)
-        wait_until(lambda: not alive(child))
+        wait_until(lambda: not alive(worker))
     assert not NOISE.search(before + after), before + after

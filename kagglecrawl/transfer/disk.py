@@ -1,0 +1,75 @@
+"""The disk of the workspace, and what has to stay free on it (``WORKSPACE_MIN_FREE``)."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from pathlib import Path
+
+from kagglecrawl.kaggle.errors import NoSpace
+from kagglecrawl.units import amount
+
+#: What a full disk says, or one on which this user may not have more.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class DiskGuard:
+    """Sees that a workspace's disk does not become full. Used by several threads."""
+
+    def __init__(self, workspace: Path, min_free: int) -> None:
+        self._workspace = workspace
+        self._min_free = min_free
+        self._reserved: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def reserve(self, key: str, size: int) -> None:
+        """This transfer will write so many bytes more; raises ``NoSpace`` if there is no room."""
+        with self._lock:
+            others = sum(self._reserved.values()) - self._reserved.get(key, 0)
+            free = self._free()
+            if size and free - others - size < self._min_free:
+                raise NoSpace(
+                    f"the files of {key} need {amount(size)} more, and {amount(free)} are free at "
+                    f"WORKSPACE, of which {amount(self._min_free)} are to stay free "
+                    f"(WORKSPACE_MIN_FREE){_of_others(others)}: make room, or leave it out by "
+                    "max_size or max_bytes"
+                )
+            self._reserved[key] = size
+
+    def spend(self, key: str, size: int) -> None:
+        """So many of those bytes are written, or never will be."""
+        with self._lock:
+            if key in self._reserved:
+                self._reserved[key] = max(0, self._reserved[key] - size)
+
+    def release(self, key: str) -> None:
+        """This transfer writes no more."""
+        with self._lock:
+            self._reserved.pop(key, None)
+
+    def check(self, size: int = 0) -> None:
+        """Raise ``NoSpace`` if so many bytes more would leave too little."""
+        free = self._free()
+        if free - size < self._min_free:
+            raise NoSpace(
+                f"{amount(free)} are free at WORKSPACE, and {amount(self._min_free)} are to stay "
+                "free (WORKSPACE_MIN_FREE): make room"
+            )
+
+    def _free(self) -> int:
+        folder = self._workspace
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+
+def unwritable(error: OSError) -> NoSpace:
+    """What a failed write to the workspace means: it would fail for every file alike."""
+    what = "is full" if error.errno in _FULL else "cannot be written"
+    where = f" at {error.filename}" if error.filename else ""
+    return NoSpace(f"the disk of WORKSPACE {what} ({error.strerror}{where}): mend that")
+
+
+def _of_others(size: int) -> str:
+    return f"; {amount(size)} are for transfers under way" if size else ""

@@ -1,0 +1,229 @@
+"""Members of an archive on their way to disk: written, made safe, and then noted with the job."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from kagglecrawl.kaggle.errors import Unusable
+from kagglecrawl.state.transfers import COLLISION, Listed, Meter
+from kagglecrawl.transfer.disk import DiskGuard, unwritable
+from kagglecrawl.transfer.members import BadMember, Choice, Member, shown
+from kagglecrawl.transfer.notes import Notes
+from kagglecrawl.transfer.staging import Staging
+
+logger = logging.getLogger(__name__)
+
+#: Members that are looked at at once.
+BATCH = 2048
+#: Bytes after which what was done is made safe and noted, and the size of a member before which
+#: it is: a kill costs what has come since, or the one large member that was under way.
+_MOST_UNNOTED = 32 << 20
+_LARGE = 8 << 20
+#: Seconds after which it is, too.
+_LONGEST_UNNOTED = 5.0
+#: Bytes after which the disk is looked at again.
+_LOOK_EVERY = 16 << 20
+#: Files up to this size are small; so many, or so many bytes, are handed over at once to be
+#: written, and so many times before that is waited for.
+SMALL = 1 << 18
+_SMALL_FILES = 64
+_SMALL_BYTES = 1 << 20
+_MOST_HANDED_OVER = 4
+#: So many that are left out are named in the log.
+_NAMED = 20
+#: What a disk says of a name that is in the way, or that it cannot have.
+_TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_UNNAMEABLE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+
+
+@dataclass
+class _Small:
+    """A small file on its way; ``bad`` if the disk does not have it."""
+
+    number: int
+    path: Path
+    content: list[bytes]
+    size: int
+    sha256: bytes
+    bad: BadMember | None = None
+
+
+class Files:
+    """Writes members into a staging folder, and notes them with the job when they are safe."""
+
+    def __init__(self, staging: Staging, notes: Notes, guard: DiskGuard, meter: Meter) -> None:
+        self._staging = staging
+        self._notes = notes
+        self._guard = guard
+        self._meter = meter
+        self._digests: list[tuple[int, int, bytes]] = []
+        self._bytes = self._since_look = self._refused = 0
+        self._since = time.monotonic()
+        #: Small files are written by another thread while the next ones are unpacked.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"files of {notes.key}")
+        self._small: list[_Small] = []
+        self._small_bytes = 0
+        self._writing: deque[Future[list[_Small]]] = deque()
+
+    def put(self, number: int, path: Path, content: list[bytes], size: int, sha256: bytes) -> None:
+        """A whole small file, that is proved; what is wrong with its place shows at ``flush``."""
+        self._small.append(_Small(number, path, content, size, sha256))
+        self._small_bytes += size
+        if len(self._small) >= _SMALL_FILES or self._small_bytes >= _SMALL_BYTES:
+            self._hand_over()
+        self._wrote(size)
+
+    def _hand_over(self) -> None:
+        small, self._small, self._small_bytes = self._small, [], 0
+        self._writing.append(self._writer.submit(self._write_small, small))
+        while len(self._writing) > _MOST_HANDED_OVER:
+            self._take_back()
+
+    def _write_small(self, small: list[_Small]) -> list[_Small]:
+        for each in small:
+            try:
+                with self.open(each.path) as file:
+                    file.write(b"".join(each.content))
+            except OSError as error:
+                raise unwritable(error) from None
+            except BadMember as bad:
+                each.bad = bad
+            each.content = []
+        return small
+
+    def _take_back(self) -> None:
+        for each in self._writing.popleft().result():
+            if each.bad is None:
+                self.done(each.number, each.size, each.sha256)
+            else:
+                self.refuse(each.number, each.path, each.size, each.bad)
+
+    def settle(self) -> None:
+        """Let all small files be written: whoever comes first has a place."""
+        if self._small:
+            self._hand_over()
+        while self._writing:
+            self._take_back()
+
+    def refuse(self, number: int, path: Path, size: int, bad: BadMember) -> None:
+        """A member is left out; the first ones are named in the log."""
+        self._guard.spend(self._notes.key, size)
+        self._refused += 1
+        if self._refused <= _NAMED:
+            logger.warning("Left out %s: %s (%s)", shown(path.name), bad, bad.reason)
+        elif self._refused == _NAMED + 1:
+            logger.warning("More files of %s are left out, and counted", self._notes.key)
+        if bad.reason != COLLISION:
+            with contextlib.suppress(OSError):  # it may never have been made
+                path.unlink()
+        self._notes.leave_out(number, bad.reason)
+
+    def end(self) -> None:
+        """No more is written."""
+        self._writer.shutdown(cancel_futures=True)
+
+    def open(self, path: Path, *, keep: int = 0) -> BinaryIO:
+        """A file for a member; raises ``BadMember`` where its place is taken."""
+        try:
+            return self._staging.open(path, keep=keep)
+        except OSError as error:
+            raise _of_member(path, error) from None
+
+    def make_folder(self, path: Path) -> None:
+        """One of the archive's folders."""
+        try:
+            self._staging.make_folder(path)
+        except OSError as error:
+            raise _of_member(path, error) from None
+
+    def write(self, file: BinaryIO, data: bytes) -> None:
+        """All of these bytes."""
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+        except OSError as error:
+            raise unwritable(error) from None
+        self._wrote(len(data))
+
+    def _wrote(self, count: int) -> None:
+        self._meter.written += count
+        self._bytes += count
+        self._guard.spend(self._notes.key, count)
+        self._since_look += count
+        if self._since_look >= _LOOK_EVERY:
+            self._guard.check()
+            self._since_look = 0
+
+    def close(self, file: BinaryIO) -> None:
+        """The member is whole, or will be written again."""
+        try:
+            file.close()
+        except OSError as error:
+            raise unwritable(error) from None
+
+    def done(self, number: int, size: int, sha256: bytes) -> None:
+        """A member's file, or folder, is there."""
+        self._digests.append((number, size, sha256))
+        self._meter.files += 1
+
+    def due(self, following: int = 0) -> bool:
+        """Is it time to make safe what was written, before a member of so many bytes?"""
+        if not (self._digests or self._small or self._writing):
+            return False
+        if following >= _LARGE or time.monotonic() - self._since >= _LONGEST_UNNOTED:
+            return True
+        return self._bytes >= _MOST_UNNOTED
+
+    def flush(self, position: int, crc32c: int) -> None:
+        """Make it safe, and note it."""
+        self.settle()
+        try:
+            self._staging.sync()
+        except OSError as error:
+            raise unwritable(error) from None
+        self._notes.done(self._digests, position, crc32c)
+        self._digests, self._bytes, self._since = [], 0, time.monotonic()
+        self._guard.check()
+
+
+def listed(member: Member, reason: str) -> Listed:
+    """A member as the job notes it."""
+    return Listed(
+        number=member.number,
+        name=member.name,
+        size=member.size,
+        packed=member.packed,
+        crc32=member.crc32,
+        method=member.method,
+        offset=member.offset,
+        reason=reason,
+    )
+
+
+def too_dense(choice: Choice) -> Unusable:
+    """An archive that would fill any disk."""
+    return Unusable(
+        f"the archive unpacks to more than {choice.max_ratio:g} times its size: raise "
+        "KAGGLE_MAX_RATIO if you trust it",
+        "ratio",
+    )
+
+
+def _of_member(path: Path, error: OSError) -> Exception:
+    """Is it this file's name that the disk will not have, or will it have none?"""
+    if error.errno in _TAKEN:
+        return BadMember(COLLISION, "another file or folder has its place")
+    if error.errno in _UNNAMEABLE:
+        return BadMember(
+            "unsafe_path", f"the disk has no such name as {shown(path.name)} ({error.strerror})"
+        )
+    return unwritable(error)

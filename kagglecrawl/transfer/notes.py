@@ -1,0 +1,75 @@
+"""What a transfer's thread notes with the job, and asks of it (state/transfers.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from kagglecrawl.state.store import MemberRow, TransferRow
+from kagglecrawl.state.transfers import Listed, Transfers
+
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Runs something in the reactor's thread, which alone may use the job's file, and waits."""
+
+    def __call__(self, what: Callable[[], T], /) -> T:
+        """What it returns, or raises."""
+        ...
+
+
+class Notes:
+    """The notes of one transfer."""
+
+    def __init__(self, job: Transfers, number: int, key: str, ask: Ask) -> None:
+        self._job = job
+        self._number = number
+        self.key = key
+        self._ask = ask
+
+    def known(self) -> TransferRow:
+        """What is known of the transfer."""
+        row = self._ask(lambda: self._job.of(self.key))
+        assert row is not None
+        return row
+
+    def begin_anew(self, validator: str, size: int) -> None:
+        """It is of this object, and nothing of that has been had."""
+        self._ask(lambda: self._job.begin_anew(self._number, validator, size))
+
+    def note(self, members: Sequence[Listed], *, exact: bool) -> list[int]:
+        """A part of the directory; the numbers of those that are to be had."""
+        return self._ask(lambda: self._job.note(self._number, members, exact=exact))
+
+    def listed(self, crc32c: int) -> None:
+        """The whole directory is noted; with the checksum of its bytes, or -1."""
+        self._ask(lambda: self._job.listed(self._number, crc32c))
+
+    def wanted(self, limit: int) -> list[MemberRow]:
+        """The first members that are to be had and are not, by their offset."""
+        return self._ask(lambda: self._job.wanted(self._number, limit))
+
+    def size_wanted(self) -> int:
+        """The bytes of all of those."""
+        return self._ask(lambda: self._job.size_wanted(self._number))
+
+    def stored(self, after: int, limit: int) -> list[MemberRow]:
+        """Members that are on disk, from this number on."""
+        return self._ask(lambda: self._job.stored(self._number, after, limit))
+
+    def done(self, digests: Sequence[tuple[int, int, bytes]], position: int, crc32c: int) -> None:
+        """Members (number, bytes, sha256) that are safe on disk, and how far the object is read."""
+        self._ask(lambda: self._job.done(self._number, digests, position, crc32c))
+
+    def commit(self) -> None:
+        """Let all of that outlast a kill."""
+        self._ask(self._job.commit)
+
+    def missing(self, members: Sequence[int]) -> None:
+        """Members that were noted as done, and are not there."""
+        self._ask(lambda: self._job.missing(self._number, members))
+
+    def leave_out(self, member: int, reason: str) -> None:
+        """A member that cannot be had."""
+        self._ask(lambda: self._job.leave_out(self._number, member, reason))

@@ -1,0 +1,220 @@
+"""Where files are collected until all of them are there, and how they get to their place.
+
+Files of one resource are written into a folder of their own beside the one that they are for,
+which gets its name when it is whole: that folder is never half of what it should be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from kagglecrawl.kaggle.errors import Unusable
+from kagglecrawl.kaggle.names import safe_path
+
+#: Bytes of a folder's name that are repeated in that of the folder beside it.
+_REPEATED = 180
+#: From so many files on, one call that makes the whole disk safe is quicker than one for each.
+_MANY = 16
+
+
+class Staging:
+    """The folder in which the files for ``target`` are collected; ``token`` makes it this job's."""
+
+    def __init__(self, target: Path, token: str) -> None:
+        self.target = target
+        name = f".{_head(target.name)}.{token}"
+        self.folder = target.with_name(f"{name}.incomplete")
+        #: Beside it, an archive that has to be whole before it can be unpacked.
+        self.archive = target.with_name(f"{name}.archive.incomplete")
+        #: What somebody else needs beside it while it fetches and unpacks.
+        self.scratch = target.with_name(f"{name}.scratch.incomplete")
+        self._unsafe: set[Path] = set()
+        self._parents: set[Path] = set()
+
+    def prepare(self) -> None:
+        """Make the folder; it is empty, or holds what an earlier run has left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def exact(self) -> bool:
+        """Does the disk tell names apart that differ in case or composition alone?"""
+        probe = self.folder / ".probe-\u00e9"
+        probe.touch()
+        other = unicodedata.normalize("NFD", probe.name).upper()
+        try:
+            return not (self.folder / other).exists()
+        finally:
+            probe.unlink()
+
+    def path(self, name: str) -> Path:
+        """Where a member goes; raises ``UnsafeName``."""
+        return self.folder / safe_path(name.removesuffix("/"))
+
+    def make_folder(self, path: Path) -> None:
+        """One of the archive's folders, and those above it. No link is taken for a folder."""
+        if path in self._parents or path == self.folder:
+            return
+        self.make_folder(path.parent)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if path.is_symlink() or not path.is_dir():
+                raise
+        if len(self._parents) > _PARENTS_KEPT:
+            self._parents.clear()
+        self._parents.add(path)
+        self._unsafe |= {path, path.parent}
+
+    def open(self, path: Path, *, keep: int = 0) -> BinaryIO:
+        """Open a member's file for writing, behind its first ``keep`` bytes."""
+        self.make_folder(path.parent)
+        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        if not keep:
+            flags |= os.O_TRUNC
+        file = os.fdopen(os.open(path, flags, 0o666), "wb", buffering=0)
+        if keep:
+            file.truncate(keep)
+            file.seek(keep)
+        self._unsafe |= {path, path.parent}
+        return file
+
+    def written(self, path: Path) -> None:
+        """Somebody else has written this file, or made this folder."""
+        self._unsafe |= {path, path.parent}
+
+    def sync(self) -> None:
+        """Make what was written safe on disk, names as well."""
+        paths, self._unsafe = self._unsafe, set()
+        if len(paths) >= _MANY and _sync_disk(self.folder):
+            return
+        for path in sorted(paths):
+            with contextlib.suppress(FileNotFoundError):
+                _sync(path)
+
+    def publish(self) -> None:
+        """Give the folder its name. Into one that is there, it is merged file by file: what else is
+        in that stays. May be called again after a kill; raises ``OSError``."""
+        try:
+            self._publish()
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            where = error.filename2 or error.filename or self.target
+            raise Unusable(
+                f"{where} is in the way of a file or folder ({error.strerror}): move it away",
+                "place_taken",
+            ) from None
+
+    def _publish(self) -> None:
+        if self.folder.is_dir():
+            if self.target.is_symlink() and not self.target.is_dir():
+                raise FileExistsError(errno.EEXIST, "a link to nowhere", str(self.target))
+            if not os.path.lexists(self.target):
+                self.folder.rename(self.target)
+            else:
+                self._merge()
+                shutil.rmtree(self.folder)
+        self.archive.unlink(missing_ok=True)
+        _sync(self.target.parent)
+
+    def _merge(self) -> None:
+        for root, folders, files in os.walk(self.folder):
+            place = self.target / Path(root).relative_to(self.folder)
+            for name in folders:
+                if (place / name).is_symlink():  # nothing is written through a link
+                    raise FileExistsError(errno.EEXIST, "a link", str(place / name))
+                (place / name).mkdir(exist_ok=True)
+            for name in files:
+                Path(root, name).replace(place / name)
+            _sync(place)
+
+    def leftovers(self) -> list[Path]:
+        """What other jobs, or runs without a job, have left beside the target."""
+        if not self.target.parent.is_dir():
+            return []
+        pattern = re.compile(
+            rf"\.{re.escape(_head(self.target.name))}\.[0-9a-f]{{8}}"
+            r"(\.archive|\.scratch)?\.incomplete"
+        )
+        own = {self.folder.name, self.archive.name, self.scratch.name}
+        return [
+            each
+            for each in self.target.parent.iterdir()
+            if pattern.fullmatch(each.name) and each.name not in own
+        ]
+
+    def forget_if_empty(self) -> None:
+        """Leave no folder behind in which there is nothing."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def has(self, name: str, size: int, sha256: bytes) -> bool:
+        """Is a member that was written before still there? A kill while the folder got its name
+        may have left it at its place already: then its checksum tells."""
+        path = self.path(name)
+        place = self.target / path.relative_to(self.folder)
+        if name.endswith("/"):
+            return any(each.is_dir() and not each.is_symlink() for each in (path, place))
+        if path.is_file() and not path.is_symlink():
+            return path.stat().st_size == size
+        if not place.is_file() or place.stat().st_size != size:
+            return False
+        with place.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest() == sha256
+
+    def remove(self) -> None:
+        """Forget everything that was collected."""
+        self._unsafe.clear()
+        self._parents.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.archive.unlink(missing_ok=True)
+
+
+_PARENTS_KEPT = 10_000
+
+
+def _head(name: str) -> str:
+    """What the names of the folders beside it begin with; no other target has the same."""
+    if len(name.encode()) <= _REPEATED:
+        return name
+    return f"{name[: _REPEATED // 4]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _syncfs() -> Callable[[int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+
+
+_SYNCFS = _syncfs()
+
+
+def _sync_disk(folder: Path) -> bool:
+    """Make the whole disk safe by one call, where the system has it (syncfs(2), Linux)."""
+    if _SYNCFS is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        return _SYNCFS(descriptor) == 0
+    finally:
+        os.close(descriptor)

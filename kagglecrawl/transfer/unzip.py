@@ -1,0 +1,360 @@
+"""A zip becomes files as its bytes pass, member by member, each proved; it is never kept.
+
+Its directory is read first, then the object once from its beginning. Every member's size and CRC-32
+must be its directory's, and the whole must have the checksum that storage gives for it. What has
+been had is noted with the job, so another run goes on with the first member that is not done, and
+in the middle of one that is not compressed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from kagglecrawl.kaggle.errors import Damaged, KaggleError
+from kagglecrawl.state.store import MemberRow
+from kagglecrawl.state.transfers import COLLISION, Listed
+from kagglecrawl.transfer import zips
+from kagglecrawl.transfer.disk import DiskGuard, unwritable
+from kagglecrawl.transfer.files import BATCH, SMALL, Files, listed, too_dense
+from kagglecrawl.transfer.members import (
+    RATIO_FROM,
+    BadMember,
+    Choice,
+    Member,
+)
+from kagglecrawl.transfer.notes import Notes
+from kagglecrawl.transfer.source import PIECE, Changed, Stopped
+from kagglecrawl.transfer.staging import Staging
+from kagglecrawl.transfer.stream import READ_THROUGH, Mark, Source, Stream
+
+#: Times that a member is read before it is taken to be as it came.
+ATTEMPTS = 3
+#: When so many stay bad whenever they are read, the archive is taken to have them so.
+_BELIEVED = 3
+#: From so many bytes on disk on, a stored member is gone on with in its middle.
+_WORTH_KEEPING = 1 << 20
+#: Reasons for leaving out a member that are ours, and not the archive's.
+_CHOSEN = {"", "only", "max_bytes"}
+#: Bytes asked for to have a local header: its name and extra field are at most 64 KiB each.
+_HEADER_SPAN = zips.LOCAL_HEADER + 2 * 0xFFFF
+
+
+@dataclass
+class _Proof:
+    """What a member's unpacked bytes come to."""
+
+    size: int = 0
+    crc32: int = 0
+    sha256: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self.crc32 = zlib.crc32(data, self.crc32)
+        self.sha256.update(data)
+
+
+class Unzip:
+    """Unpacks a zip from a source; goes on where another process has left it."""
+
+    def __init__(
+        self, source: Source, staging: Staging, choice: Choice, notes: Notes, guard: DiskGuard
+    ) -> None:
+        self._source = source
+        self._staging = staging
+        self._choice = choice
+        self._notes = notes
+        self._guard = guard
+        self._files = Files(staging, notes, guard, source.meter)
+        #: Where its directory is, and whether it was read a second time.
+        self._where = zips.Directory(0, 0, 0, 0)
+        self._confirmed = False
+        #: Members that stayed bad.
+        self._bad = 0
+        #: Was one left out that was read once?
+        self._hasty = False
+        #: How far the object was read, and its checksum, when the last member ended.
+        self._so_far = (0, 0)
+        #: Where the last member that was read ends.
+        self._end = 0
+
+    def run(self, tail: bytes) -> None:
+        """Unpack all that is wanted and not there. ``tail`` is the archive's last bytes.
+
+        Raises ``BadArchive``, ``Damaged`` where the whole has another checksum than storage says,
+        ``NoSpace``, and what the source raises.
+        """
+        directory = self._where = zips.find_directory(tail, self._source.size)
+        whole = True
+        if self._notes.known().listed:
+            whole = self._all_there()
+        else:
+            self._list(directory)
+        known = self._notes.known()
+        if whole:  # else a member that has to be had again would seem to overlap
+            self._end = known.position
+        stream = Stream(self._source, known.position, known.crc32c)
+        self._so_far = (stream.at, stream.crc32c)
+        self._reserve()
+        try:
+            self._members(stream)
+        except (Stopped, KaggleError):
+            # it goes on later, here or in another process, with what has been had
+            self._files.flush(*self._so_far)
+            raise
+        finally:
+            self._files.end()
+            self._source.stop_at = None
+        if stream.proves and directory.start - stream.at <= READ_THROUGH:
+            self._check(stream, directory)
+        elif self._hasty:
+            raise Damaged("members were damaged, and nothing proves that storage has them so")
+        else:  # not all of it was wanted: what was listed must do
+            self._doubt(stream)
+
+    # -- the directory ----------------------------------------------------------------------------
+
+    def _list(self, directory: zips.Directory) -> None:
+        """Note the directory. Raises ``BadArchive``."""
+        self._notes.begin_anew(self._source.validator, self._source.size)
+        exact = self._staging.exact()
+        reader = zips.DirectoryReader(directory)
+        crc32c, doubtful = 0, False
+        left = directory.stop - directory.start
+        members: list[Listed] = []
+        for piece in self._end_of_archive(directory):
+            crc32c = google_crc32c.extend(crc32c, piece)
+            entries, left = piece[:left], max(0, left - len(piece))
+            for each in reader.feed(entries):
+                reason = self._choice.why_not(each)
+                doubtful = doubtful or reason not in _CHOSEN
+                members.append(listed(each, reason))
+            if len(members) >= BATCH:
+                self._notes.note(members, exact=exact)
+                members = []
+        reader.close()
+        self._notes.note(members, exact=exact)
+        if doubtful:
+            self._read_again(directory, crc32c)
+        self._notes.listed(crc32c)
+
+    def _end_of_archive(self, directory: zips.Directory) -> Iterator[bytes]:
+        """The directory and what follows it, which says where it is."""
+        self._source.seek(directory.start)
+        while piece := self._source.read(PIECE):
+            yield piece
+
+    def _read_again(self, directory: zips.Directory, crc32c: int) -> None:
+        """Before a member is refused: has the directory come as it is? Raises ``Changed``."""
+        self._source.distrust()
+        again = 0
+        for piece in self._end_of_archive(directory):
+            again = google_crc32c.extend(again, piece)
+        if again != crc32c:
+            raise Changed
+
+    def _check(self, stream: Stream, directory: zips.Directory) -> None:
+        """Read to the object's end: the whole must be as storage says, and its directory as it was
+        when it was noted. Raises ``Damaged``."""
+        stream.go(directory.start)
+        crc32c = 0
+        while data := stream.take(PIECE):
+            crc32c = google_crc32c.extend(crc32c, data)
+        stream.check()
+        if crc32c != self._notes.known().directory:
+            raise Damaged("the archive's directory was damaged on the way")
+
+    def _all_there(self) -> bool:
+        """What an earlier run has noted must be there, and as large as it was; else it is to be had
+        again."""
+        after, whole = 0, True
+        while rows := self._notes.stored(after, BATCH):
+            has = self._staging.has
+            missing = [r.number for r in rows if not has(r.name, r.size, r.sha256 or b"")]
+            if missing:
+                self._notes.missing(missing)
+                whole = False
+            after = rows[-1].number + 1
+        return whole
+
+    def _reserve(self) -> None:
+        """Room on the disk. Raises ``NoSpace``, and ``Unusable`` for what would fill any."""
+        needed = self._notes.size_wanted()
+        if needed > max(RATIO_FROM, self._choice.max_ratio * self._source.size):
+            raise too_dense(self._choice)
+        kept = 0
+        for row in self._notes.wanted(1):
+            kept = self._kept(row, self._staging.path(row.name))
+        self._guard.reserve(self._notes.key, needed - kept)
+
+    # -- members ----------------------------------------------------------------------------------
+
+    def _members(self, stream: Stream) -> None:
+        while members := self._notes.wanted(BATCH):
+            for row, stop in zip(members, _stops(members), strict=True):
+                self._source.stop_at = stop
+                if self._files.due(row.packed):
+                    self._files.flush(*self._so_far)
+                self._member(stream, row)
+                self._so_far = (stream.at, stream.crc32c)
+            self._files.flush(*self._so_far)
+
+    def _member(self, stream: Stream, row: MemberRow) -> None:
+        """One member: on disk when this returns, or left out for a reason."""
+        if row.offset < self._end:
+            self._doubt(stream)
+            self._refuse(row, BadMember("overlap", "it overlaps another member"))
+            return
+        path = self._staging.path(row.name)
+        hasty = self._bad >= _BELIEVED and stream.proves and self._choice.takes_all
+        attempts = 1 if hasty else ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            stream.go(row.offset)
+            before = stream.mark()
+            try:
+                self._unpack(stream, row, path, go_on=attempt == 1)
+            except BadMember as bad:
+                self._hasty = self._hasty or hasty
+                if bad.reason in {COLLISION, "unsafe_path"}:  # the disk's, and not its bytes'
+                    self._refuse(row, bad)
+                    break
+                if attempt == attempts:
+                    self._bad += 1
+                    # Its bytes are read to their end, so the checksum of the whole will tell
+                    # whether storage has them so.
+                    self._pass_over(stream, row, before)
+                    self._doubt(stream)
+                    self._refuse(row, bad)
+                    break
+                self._source.meter.count("damaged_member")
+                stream.back(before)
+            else:
+                self._end = stream.at
+                break
+
+    def _pass_over(self, stream: Stream, row: MemberRow, before: Mark) -> None:
+        """Behind a bad member, as far as the directory says that it goes."""
+        self._end = row.offset + zips.LOCAL_HEADER + row.packed
+        if stream.at > self._end + 4 * len(row.name):  # its header led astray
+            stream.back(before)
+        while stream.at < self._end and stream.take(min(PIECE, self._end - stream.at)):
+            pass
+
+    def _doubt(self, stream: Stream) -> None:
+        """A member contradicts the directory: is that as it was when it was noted? Once is enough.
+        Raises ``Changed`` if it is not."""
+        if not self._confirmed:
+            self._read_again(self._where, self._notes.known().directory)
+            self._source.seek(stream.at)
+            self._confirmed = True
+
+    def _refuse(self, row: MemberRow, bad: BadMember) -> None:
+        self._files.refuse(row.number, self._staging.path(row.name), row.size, bad)
+
+    def _unpack(self, stream: Stream, row: MemberRow, path: Path, *, go_on: bool) -> None:
+        """Read a member from its header to its end, and prove it. Raises ``BadMember``."""
+        kept = self._kept(row, path) if go_on else 0
+        stop = self._source.stop_at
+        if kept:
+            self._source.stop_at = row.offset + _HEADER_SPAN
+        try:
+            header = stream.exactly(zips.LOCAL_HEADER)
+            header += stream.exactly(zips.data_start(header) - len(header))
+        finally:
+            self._source.stop_at = stop
+        zips.check_local_header(header, _member_of(row))
+        if row.name.endswith("/"):
+            self._files.settle()
+            self._files.make_folder(path)
+            self._files.done(row.number, 0, hashlib.sha256().digest())
+            return
+        proof = _Proof()
+        if kept:
+            self._take_kept(stream, path, kept, proof)
+        if row.size <= SMALL:
+            content: list[bytes] = []
+            self._inflate(stream, row, content.append, proof)
+            self._files.put(row.number, path, content, row.size, proof.sha256.digest())
+            return
+        self._files.settle()
+        file = self._files.open(path, keep=kept)
+        try:
+            self._inflate(stream, row, partial(self._files.write, file), proof)
+        finally:
+            self._files.close(file)
+        self._files.done(row.number, row.size, proof.sha256.digest())
+
+    def _inflate(
+        self, stream: Stream, row: MemberRow, write: Callable[[bytes], None], proof: _Proof
+    ) -> None:
+        """All of the member's bytes are read, also when they turn out to be bad."""
+        left = row.packed - proof.size
+        inflater = zips.Inflater(row.method)
+        bad: BadMember | None = None
+        while left and (data := stream.take(min(PIECE, left))):
+            left -= len(data)
+            if bad is not None:
+                continue
+            try:
+                for piece in inflater.feed(data):
+                    if proof.size + len(piece) > row.size:
+                        raise BadMember("size_mismatch", "it is larger than the directory says")
+                    proof.add(piece)
+                    write(piece)
+            except BadMember as error:
+                bad = error
+        if bad is not None:
+            raise bad
+        ended = row.method == zips.STORED or (inflater.finished and not inflater.unused)
+        if left or proof.size != row.size or not ended:
+            raise BadMember("size_mismatch", "it is of another size than the directory says")
+        if proof.crc32 != row.crc32:
+            raise BadMember("crc_mismatch", "its bytes have another CRC-32 than the directory says")
+
+    # -- going on in the middle of a member -------------------------------------------------------
+
+    def _kept(self, row: MemberRow, path: Path) -> int:
+        """How many bytes of a member that is not compressed an earlier run has left, if it is worth
+        another request to go on behind them."""
+        if row.method != zips.STORED or row.size < _WORTH_KEEPING:
+            return 0
+        if path.is_symlink() or not path.is_file():
+            return 0
+        size = min(path.stat().st_size, row.size, row.packed)
+        return size if size >= _WORTH_KEEPING else 0
+
+    def _take_kept(self, stream: Stream, path: Path, kept: int, proof: _Proof) -> None:
+        try:
+            with path.open("rb") as file:
+                while proof.size < kept:
+                    data = file.read(min(PIECE, kept - proof.size))
+                    if not data:
+                        break
+                    proof.add(data)
+                    stream.known(data)
+        except OSError as error:
+            raise unwritable(error) from None
+        self._source.seek(stream.at)
+
+
+def _stops(members: list[MemberRow]) -> list[int | None]:
+    """For each member, the end of the last one that is worth the same request, if that is known."""
+    stops: list[int | None] = [None] * len(members)
+    for at in range(len(members) - 2, -1, -1):
+        end = members[at].offset + members[at].packed + _HEADER_SPAN
+        apart = members[at + 1].offset - end > READ_THROUGH
+        stops[at] = end if apart else stops[at + 1]
+    return stops
+
+
+def _member_of(row: MemberRow) -> Member:
+    return Member(
+        row.number, row.name, row.size, row.packed, row.crc32, row.method, row.offset, row.reason
+    )
