@@ -54,6 +54,23 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
         ["min_size", "max_size"],
     ),
     "refs not a ref": (["datasets", "-a", "refs=titanic"], {}, ["refs=titanic", "owner/slug"]),
+    "download neither": (
+        ["datasets", "-a", "download=maybe"],
+        {},
+        ["download=maybe", "true or false"],
+    ),
+    "only nothing": (["datasets", "-a", "only=,"], {}, ["only=,"]),
+    "max_bytes of nonsense": (["datasets", "-a", "max_bytes=big"], {}, ["max_bytes=big", "MB"]),
+    "only without files": (
+        ["datasets", "-a", "download=false", "-a", "only=*.csv"],
+        {},
+        ["only", "download=false"],
+    ),
+    "max_bytes without files": (
+        ["datasets", "-a", "download=false", "-a", "max_bytes=1MB"],
+        {},
+        ["max_bytes", "download=false"],
+    ),
     "refs empty": (["datasets", "-a", "refs="], {}, ["refs=", "empty"]),
     "refs climbing": (["datasets", "-a", "refs=../etc"], {}, ["refs=../etc", "owner/slug"]),
     "refs with a list": (
@@ -97,6 +114,52 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
         ["datasets", "-s", "KAGGLE_MIN_USABILITY=80"],
         {},
         ["KAGGLE_MIN_USABILITY"],
+    ),
+    "room to leave of nonsense": (
+        ["datasets", "-s", "WORKSPACE_MIN_FREE=plenty"],
+        {},
+        ["WORKSPACE_MIN_FREE=plenty", "500000", "GB"],
+    ),
+    "room to leave negative": (
+        ["datasets", "-s", "WORKSPACE_MIN_FREE=-1"],
+        {},
+        ["WORKSPACE_MIN_FREE=-1"],
+    ),
+    "no downloads at once": (
+        ["datasets", "-s", "KAGGLE_CONCURRENT_TRANSFERS=0"],
+        {},
+        ["KAGGLE_CONCURRENT_TRANSFERS=0", "whole number from 1"],
+    ),
+    "half a download at once": (
+        ["datasets", "-s", "KAGGLE_CONCURRENT_TRANSFERS=1.5"],
+        {},
+        ["KAGGLE_CONCURRENT_TRANSFERS=1.5", "whole number"],
+    ),
+    "no patience": (
+        ["datasets", "-s", "KAGGLE_STALL_TIMEOUT=0"],
+        {},
+        ["KAGGLE_STALL_TIMEOUT=0", "from 0.1"],
+    ),
+    "patience in words": (
+        ["datasets", "-s", "KAGGLE_STALL_TIMEOUT=1min"],
+        {},
+        ["KAGGLE_STALL_TIMEOUT=1min", "a number"],
+    ),
+    "ratio below 1": (["datasets", "-s", "KAGGLE_MAX_RATIO=0.5"], {}, ["KAGGLE_MAX_RATIO=0.5"]),
+    "storage by its address": (
+        ["datasets", "-s", "KAGGLE_STORAGE_HOSTS=https://storage.googleapis.com"],
+        {},
+        ["KAGGLE_STORAGE_HOSTS", "names alone"],
+    ),
+    "storage with a password": (
+        ["datasets", "-s", "KAGGLE_STORAGE_HOSTS=a.example,me:hunter2@b.example"],
+        {},
+        ["KAGGLE_STORAGE_HOSTS", "names alone"],
+    ),
+    "storage nowhere": (
+        ["datasets", "-s", "KAGGLE_STORAGE_HOSTS="],
+        {},
+        ["KAGGLE_STORAGE_HOSTS", "storage.googleapis.com"],
     ),
     "unknown transport": (
         ["datasets", "-s", "KAGGLE_TRANSPORT=cli"],

@@ -17,6 +17,7 @@ from kagglecrawl import settings as project
 from kagglecrawl.kaggle import rpc
 from kagglecrawl.kaggle.errors import (
     CredentialsNeeded,
+    Damaged,
     Forbidden,
     Misconfigured,
     NoReply,
@@ -172,6 +173,21 @@ def test_the_pause_doubles_up_to_a_minute() -> None:
     assert [pause(n, 1, 0.5) for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
     assert pause(40, 1, 0.99) == 60
     assert pause(3, 1, 0.1) != pause(3, 1, 0.9)
+
+
+def test_attempts_that_failed_otherwise_are_none_at_what_is_damaged() -> None:
+    """Three downloads that do not agree with their checksum are enough, whatever was before."""
+    ours, request = middleware(KAGGLE_MAX_ATTEMPTS=9), asked()
+    for _ in range(3):
+        again = ours.process_response(request, answer(503))
+        assert isinstance(again, Request)
+        request = again
+    for _ in range(2):
+        other = ours.process_exception(request, Damaged("another checksum"))
+        assert other is not None
+        request = other
+    with pytest.raises(Damaged):
+        ours.process_exception(request, Damaged("another checksum"))
 
 
 def test_nobody_there_is_said_soon_but_a_lost_line_is_waited_for() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from kagglecrawl.transfer.files import BATCH, listed
 from kagglecrawl.transfer.members import Choice, Member, shown
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.source import PIECE
-from kagglecrawl.transfer.staging import Staging
+from kagglecrawl.transfer.staging import Staging, remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def _member(number: int, path: Path, root: Path) -> Member:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink()
 

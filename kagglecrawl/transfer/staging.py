@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -121,7 +120,7 @@ class Staging:
                 self.folder.rename(self.target)
             else:
                 self._merge()
-                shutil.rmtree(self.folder)
+                remove_tree(self.folder)
         self.archive.unlink(missing_ok=True)
         _sync(self.target.parent)
 
@@ -174,8 +173,9 @@ class Staging:
         """Forget everything that was collected."""
         self._unsafe.clear()
         self._parents.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        for folder in (self.folder, self.scratch):
+            with contextlib.suppress(OSError):
+                remove_tree(folder)
         self.archive.unlink(missing_ok=True)
 
 
@@ -218,3 +218,22 @@ def _sync_disk(folder: Path) -> bool:
         return _SYNCFS(descriptor) == 0
     finally:
         os.close(descriptor)
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a folder and all that is in it, however deep: ``shutil.rmtree`` of Python 3.11 fails
+    at about a thousand folders in each other. Raises ``OSError``."""
+    if root.is_symlink():
+        root.unlink()
+        return
+    folders, left = [], [str(root)]
+    while left:
+        folders.append(folder := left.pop())
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                else:
+                    Path(entry.path).unlink()
+    for folder in reversed(folders):
+        Path(folder).rmdir()
