@@ -14,7 +14,6 @@ from w3lib.url import safe_url_string
 
 from kagglecrawl.arguments import size
 from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
-from kagglecrawl.kaggle.redaction import clean
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -132,9 +131,14 @@ def _hosts(names: list[Any]) -> tuple[str, ...]:
     for host in hosts:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host):
             raise SettingError(
-                f"KAGGLE_STORAGE_HOSTS names {clean(host)!r}, which is no host: "
-                "write names alone, such as storage.googleapis.com"
+                "KAGGLE_STORAGE_HOSTS names something that is no host: write names alone, such as "
+                "storage.googleapis.com"
             )
+    if not hosts:
+        raise SettingError(
+            "KAGGLE_STORAGE_HOSTS is empty, so no download could lead anywhere: write "
+            "storage.googleapis.com"
+        )
     return hosts
 
 

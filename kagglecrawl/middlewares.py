@@ -141,10 +141,13 @@ class KaggleReplyMiddleware:
         else:
             if not self._answered and attempt >= _ATTEMPTS_IN_THE_DARK:
                 raise Unreachable(f"{error}. {_CHECK_NETWORK}")
-            if attempt >= min(self._config.max_attempts, error.most_attempts):
+            alike = {**request.meta.get("alike", {})}
+            alike[error.slug] = alike.get(error.slug, 0) + 1
+            if attempt >= self._config.max_attempts or alike[error.slug] >= error.most_attempts:
                 self._stats.inc_value(f"kaggle/given_up/{error.slug}")
                 raise error
-            wait, changes = self._wait_of(error, attempt), {"attempt": attempt + 1}
+            wait = self._wait_of(error, attempt)
+            changes = {"attempt": attempt + 1, "alike": alike}
         self._stats.inc_value(f"kaggle/retries/{error.slug}")
         return _later(request, {**changes, "not_before": time.time() + wait})
 

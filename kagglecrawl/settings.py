@@ -124,7 +124,8 @@ KAGGLE_MAX_WAIT = 900
 WORKSPACE = "local_workspace"
 #: Bytes that stay free on the disk of WORKSPACE: 500MB, 2GB. The crawl stops before that.
 WORKSPACE_MIN_FREE = "1GB"
-#: Downloads of files at once; each is one stream from Kaggle's storage.
+#: Downloads of files at once; each is one stream from Kaggle's storage. They count among
+#: CONCURRENT_REQUESTS, of which one at least is left for everything else.
 KAGGLE_CONCURRENT_TRANSFERS = 2
 #: Seconds of waiting in which less than 1 KiB a second arrives, after which a download is begun
 #: again where it was. There is no limit on the time of a whole download.

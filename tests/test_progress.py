@@ -21,6 +21,7 @@ from kagglecrawl.state.accounts import Accounts
 from kagglecrawl.state.holds import Holds
 from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.store import Store
+from kagglecrawl.state.transfers import Meter, UnderWay
 
 
 @pytest.fixture
@@ -135,6 +136,100 @@ def test_a_job_that_goes_on_is_told_by_its_present_run(
     count(resumed, stored=10, skipped=5, pending=20)
     assert progress.line(resumed, 10.0) == shown
     progress._closed()
+
+
+# -- bytes -----------------------------------------------------------------------------------------
+
+
+def transfer(key: str, position: int, size: int, seconds: float = 10.0) -> UnderWay:
+    """One that has had all before ``position`` in so many seconds."""
+    made = UnderWay(key, Meter(received=position, position=position, size=size))
+    made.began -= seconds
+    return made
+
+
+class Crawling:
+    """A crawl whose clock, transfers and counts of bytes the test sets."""
+
+    def __init__(self, crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self._spider = spider(crawler)
+        self._under_way: dict[str, UnderWay] = {}
+        scheduler = KaggleScheduler.from_crawler(crawler)
+        scheduler.holds = Holds(crawler, Store.in_memory())
+        scheduler.accounts = self._spider.accounts
+        scheduler.transfers = cast(Any, SimpleNamespace(under_way=self._under_way))
+        crawler.engine = cast(Any, SimpleNamespace(scheduler=scheduler))
+        assert crawler.stats is not None
+        self.stats = crawler.stats
+        self._progress = Progress(crawler, io.StringIO())
+
+    def expect(self, size: int, settled: int = 0) -> None:
+        """The files of datasets that are known, and of those that are done with."""
+        self._spider.accounts.note("bytes_expected", size)
+        self._spider.accounts.note("bytes_settled", settled)
+
+    def line(self, *under_way: UnderWay, after: float = 0.0) -> list[str]:
+        """The parts of the line that are about bytes, so many seconds later."""
+        self.now += after
+        self._under_way.clear()
+        self._under_way.update({each.key: each for each in under_way})
+        return self._progress.line(self._spider, 0.0).split("  ")[3:]
+
+
+@pytest.fixture
+def crawling(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> Crawling:
+    return Crawling(crawler, monkeypatch)
+
+
+def test_bytes_are_told_once_some_have_come(crawling: Crawling) -> None:
+    assert crawling.line() == []
+    assert crawling.line(transfer("a/b", 0, 1000)) == []
+    assert crawling.line(transfer("a/b", 500, 1000)) == ["500 B"]
+    crawling.stats.set_value("kaggle/transfers/received", 1_000_000)
+    assert crawling.line(transfer("c/d", 500_000, 600_000)) == ["1.5 MB"], "of both"
+
+
+def test_the_rate_is_that_of_the_last_seconds(crawling: Crawling) -> None:
+    crawling.stats.set_value("kaggle/transfers/received", 1_000_000)
+    assert crawling.line() == ["1.0 MB"]
+    crawling.stats.set_value("kaggle/transfers/received", 5_000_000)
+    assert crawling.line(after=2.0) == ["5.0 MB at 2.0 MB/s"]
+    for _ in range(100):  # and then nothing comes
+        last = crawling.line(after=0.5)
+    assert last == ["5.0 MB"]
+
+
+def test_what_is_to_come_takes_as_long_as_the_rate_says(crawling: Crawling) -> None:
+    """Of all that is known, less what is done with, and what is had of those under way."""
+    crawling.expect(1_000_000_000, settled=200_000_000)
+    crawling.line(transfer("a/b", 10_000_000, 15_000_000))
+    crawling.stats.set_value("kaggle/transfers/received", 60_000_000)
+    assert crawling.line(transfer("c/d", 10_000_000, 15_000_000), after=6.0) == [
+        "70.0 MB at 10.0 MB/s, 1 min 19 s for 790.0 MB more"
+    ]
+    crawling.expect(0, settled=785_000_000)
+    assert crawling.line(transfer("c/d", 10_000_000, 15_000_000)) == ["70.0 MB at 10.0 MB/s"], (
+        "what is over in a moment is not told"
+    )
+
+
+def test_the_largest_transfers_are_named(crawling: Crawling) -> None:
+    many = [
+        transfer("a/small", 9_000_000, 10_000_000),
+        transfer("a/soon", 95_000_000, 100_000_000),
+        transfer("a/half", 50_000_000, 100_000_000),
+        transfer("a/huge", 100_000_000, 100_000_000_000),
+        transfer("a/new", 0, 90_000_000_000, seconds=0.0),
+    ]
+    assert crawling.line(*many)[1:] == ["a/huge 0% of 100.0 GB, 2 h 46 min more"], (
+        "of the two that take longest, one has no rate yet"
+    )
+    assert crawling.line(*many[:3])[1:] == [
+        "a/half 50% of 100.0 MB, 10 s more",
+        "a/soon 95% of 100.0 MB, 0 s more",
+    ]
 
 
 def test_only_a_terminal_has_one(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:

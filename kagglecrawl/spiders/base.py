@@ -70,7 +70,10 @@ class KaggleSpider(Spider):
         super().update_settings(settings)
         settings.set("FEED_EXPORT_FIELDS", feed_fields(cls.item_class), priority="spider")
         # AutoThrottle would leave a slot that tells it nothing at the delay that it starts with.
-        slot = {"delay": settings.getfloat("DOWNLOAD_DELAY")}
+        slot = {
+            "delay": settings.getfloat("DOWNLOAD_DELAY"),
+            "concurrency": settings.getint("KAGGLE_CONCURRENT_TRANSFERS"),
+        }
         slots = {_DOWNLOAD_SLOT: slot, **settings.getdict("DOWNLOAD_SLOTS")}
         settings.set("DOWNLOAD_SLOTS", slots, priority="spider")
         if not settings.getdict("FEEDS"):

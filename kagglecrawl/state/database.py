@@ -52,9 +52,7 @@ CREATE TABLE feed (
     tail TEXT, closed INTEGER, stored INTEGER, PRIMARY KEY (template, batch)
 ) WITHOUT ROWID;
 CREATE TABLE count (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"""
-#: Since version 2: the files of resources (transfer_store.py says what the columns are).
-_TRANSFERS = """
+-- the files of resources: transfer_store.py says what the columns are
 CREATE TABLE transfer (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, place TEXT NOT NULL UNIQUE,
     folder TEXT NOT NULL, token TEXT NOT NULL, validator TEXT NOT NULL, size INTEGER NOT NULL,
@@ -93,7 +91,7 @@ class Database:
     def in_memory(cls) -> Self:
         """A store that ends with the process."""
         database = sqlite3.connect(":memory:", isolation_level=None)
-        database.executescript(_SCHEMA + _TRANSFERS)
+        database.executescript(_SCHEMA)
         return cls(database)
 
     @classmethod
@@ -108,7 +106,7 @@ class Database:
         os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         database = sqlite3.connect(beside, isolation_level=None)
         try:
-            database.executescript(f"BEGIN; {_SCHEMA} {_TRANSFERS} COMMIT;")
+            database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
             database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             database.execute(f"PRAGMA user_version = {VERSION}")
         finally:
@@ -125,10 +123,6 @@ class Database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA cache_size = -16000")
-        if _pragma(database, "user_version") < VERSION:
-            database.executescript(
-                f"BEGIN IMMEDIATE; {_TRANSFERS} PRAGMA user_version = {VERSION}; COMMIT;"
-            )
         return cls(database)
 
     @classmethod
@@ -220,6 +214,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
             raise NotOurs(
                 f"{path} was written by a newer kagglecrawl (format {version}, "
                 f"this one knows {VERSION})"
+            )
+        if version < VERSION:
+            raise NotOurs(
+                f"{path} was begun by an older kagglecrawl (format {version}, this one writes "
+                f"{VERSION}), which can still finish it"
             )
         database.execute("SELECT count(*) FROM job").fetchone()
     except BaseException:

@@ -39,7 +39,9 @@ class Holds:
         self._timer: CallLaterResult | None = None
         self._wake_at = 0.0
         #: How many requests of a family may be under way at once.
-        self._most = {DOWNLOADS: crawler.settings.getint("KAGGLE_CONCURRENT_TRANSFERS", 1)}
+        transfers = crawler.settings.getint("KAGGLE_CONCURRENT_TRANSFERS", 1)
+        others = crawler.settings.getint("CONCURRENT_REQUESTS") - 1
+        self._most = {DOWNLOADS: max(1, min(transfers, others))}
         known: dict[str, float] = json.loads(store.get("holds") or "{}")
         self.until = {family: until for family, until in known.items() if until > time.time()}
 

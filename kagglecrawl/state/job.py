@@ -202,6 +202,10 @@ def _compare(folder: Path, store: Store, identity: Identity) -> None:
         text = store.get(name) or ""
         theirs = text if isinstance(ours, str) else json.loads(text or "{}")
         if theirs != ours:
+            if isinstance(ours, dict) and isinstance(theirs, dict):  # what differs, and no more
+                names = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
+                ours = {n: ours[n] for n in names if n in ours}
+                theirs = {n: theirs[n] for n in names if n in theirs}
             raise JobRefused(
                 f"JOBDIR={folder} is of a job with other {name} "
                 f"({_shown(theirs)}, now {_shown(ours)}): {_ANEW}"

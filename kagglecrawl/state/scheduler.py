@@ -62,7 +62,7 @@ left_behind = object()
 GRACE = 1.5
 PATIENCE = 4.0
 #: What the retries of a request have counted; a new run begins anew.
-_COUNTED_PER_RUN = ("attempt", "waits", "waited")
+_COUNTED_PER_RUN = ("attempt", "alike", "waits", "waited")
 
 
 class KaggleScheduler(BaseScheduler):

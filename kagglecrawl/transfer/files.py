@@ -68,7 +68,7 @@ class Files:
         self._bytes = self._since_look = self._refused = 0
         self._since = time.monotonic()
         #: Small files are written by another thread while the next ones are unpacked.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"files of {notes.key}")
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"files of {notes.key}")
         self._small: list[_Small] = []
         self._small_bytes = 0
         self._writing: deque[Future[list[_Small]]] = deque()
@@ -83,7 +83,7 @@ class Files:
 
     def _hand_over(self) -> None:
         small, self._small, self._small_bytes = self._small, [], 0
-        self._writing.append(self._writer.submit(self._write_small, small))
+        self._writing.append(self.pool.submit(self._write_small, small))
         while len(self._writing) > _MOST_HANDED_OVER:
             self._take_back()
 
@@ -128,7 +128,7 @@ class Files:
 
     def end(self) -> None:
         """No more is written."""
-        self._writer.shutdown(cancel_futures=True)
+        self.pool.shutdown(cancel_futures=True)
 
     def open(self, path: Path, *, keep: int = 0) -> BinaryIO:
         """A file for a member; raises ``BadMember`` where its place is taken."""

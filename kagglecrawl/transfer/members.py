@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from kagglecrawl.kaggle.names import UnsafeName, safe_path
+from kagglecrawl.kaggle.names import UnsafeName, check_path
 
 RATIO_FROM = 1 << 20
 """Bytes unpacked from which on a ratio is looked at: a small file of blanks packs very well."""
@@ -79,7 +79,7 @@ class Choice:
         if member.fault:
             return member.fault
         try:
-            safe_path(member.name.removesuffix("/"))
+            check_path(member.name.removesuffix("/"))
         except UnsafeName:
             return "unsafe_path"
         if self.only and not self._is_named(member):

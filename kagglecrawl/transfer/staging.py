@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kagglecrawl.kaggle.errors import Unusable
-from kagglecrawl.kaggle.names import safe_path
+from kagglecrawl.kaggle.names import check_path
 
 #: Bytes of a folder's name that are repeated in that of the folder beside it.
 _REPEATED = 180
@@ -57,7 +57,9 @@ class Staging:
 
     def path(self, name: str) -> Path:
         """Where a member goes; raises ``UnsafeName``."""
-        return self.folder / safe_path(name.removesuffix("/"))
+        relative = name.removesuffix("/")
+        check_path(relative)
+        return Path(f"{self.folder}/{relative}")
 
     def make_folder(self, path: Path) -> None:
         """One of the archive's folders, and those above it. No link is taken for a folder."""

@@ -20,8 +20,8 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -193,7 +193,9 @@ class Transfers:
             work = self._work(request, row, target)
             response = await self._watched(work, transfer)
             if response is not None:
-                return response
+                # another's word of a transfer is none
+                alike = b'"transfer"' in response.body
+                return response.replace(body=b"{}") if alike else response
             self._job.finish(row.number)
         return self._manifest(request, row, sink)
 
@@ -313,23 +315,30 @@ class _Renewal:
     """Asks for a new address from a transfer's thread, in the reactor's."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, renew: Callable[[], Coroutine[Any, Any, str]]
+        self, loop: asyncio.AbstractEventLoop, renew: Callable[[], Awaitable[str]]
     ) -> None:
         self._loop = loop
         self._renew = renew
-        self._under_way: Future[str] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._over = False
 
     def __call__(self) -> str:
-        self._under_way = asyncio.run_coroutine_threadsafe(self._renew(), self._loop)
         try:
-            return self._under_way.result()
+            return _wait_for(self._loop, self._renewed)
         except CancelledError:
             raise Stopped from None
 
+    async def _renewed(self) -> str:
+        if self._over:
+            raise Stopped
+        self._task = asyncio.current_task()
+        return await self._renew()
+
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
-        if self._under_way is not None:
-            self._under_way.cancel()
+        """In the reactor's thread: nobody waits for it any more."""
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 class _Ask:

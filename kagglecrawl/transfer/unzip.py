@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,9 @@ from kagglecrawl.transfer.stream import READ_THROUGH, Mark, Source, Stream
 
 #: Times that a member is read before it is taken to be as it came.
 ATTEMPTS = 3
+#: Pieces from this size on are handed to another thread, and no more than so many wait there.
+_WORTH_HANDING_OVER = 1 << 17
+_MOST_HANDED_OVER = 4
 #: When so many stay bad whenever they are read, the archive is taken to have them so.
 _BELIEVED = 3
 #: From so many bytes on disk on, a stored member is gone on with in its middle.
@@ -49,16 +54,43 @@ _HEADER_SPAN = zips.LOCAL_HEADER + 2 * 0xFFFF
 
 @dataclass
 class _Proof:
-    """What a member's unpacked bytes come to."""
+    """What a member's unpacked bytes come to; large pieces are summed up by another thread, while
+    the next ones are unpacked."""
 
+    pool: Executor
     size: int = 0
-    crc32: int = 0
-    sha256: Any = field(default_factory=hashlib.sha256)
+    _crc32: int = 0
+    _sha256: Any = field(default_factory=hashlib.sha256)
+    _under_way: deque[Future[None]] = field(default_factory=deque)
 
     def add(self, data: bytes) -> None:
         self.size += len(data)
-        self.crc32 = zlib.crc32(data, self.crc32)
-        self.sha256.update(data)
+        if len(data) < _WORTH_HANDING_OVER:
+            self._wait()
+            self._add(data)
+            return
+        self._under_way.append(self.pool.submit(self._add, data))
+        if len(self._under_way) > _MOST_HANDED_OVER:
+            self._under_way.popleft().result()
+
+    @property
+    def crc32(self) -> int:
+        self._wait()
+        return self._crc32
+
+    @property
+    def sha256(self) -> bytes:
+        self._wait()
+        digest: bytes = self._sha256.digest()
+        return digest
+
+    def _add(self, data: bytes) -> None:
+        self._crc32 = zlib.crc32(data, self._crc32)
+        self._sha256.update(data)
+
+    def _wait(self) -> None:
+        while self._under_way:
+            self._under_way.popleft().result()
 
 
 class Unzip:
@@ -78,6 +110,8 @@ class Unzip:
         self._confirmed = False
         #: Members that stayed bad.
         self._bad = 0
+        #: Where the last bad one begins.
+        self._before_bad: Mark | None = None
         #: Was one left out that was read once?
         self._hasty = False
         #: How far the object was read, and its checksum, when the last member ended.
@@ -163,7 +197,7 @@ class Unzip:
     def _check(self, stream: Stream, directory: zips.Directory) -> None:
         """Read to the object's end: the whole must be as storage says, and its directory as it was
         when it was noted. Raises ``Damaged``."""
-        stream.go(directory.start)
+        self._reach(stream, directory.start)
         crc32c = 0
         while data := stream.take(PIECE):
             crc32c = google_crc32c.extend(crc32c, data)
@@ -216,7 +250,7 @@ class Unzip:
         hasty = self._bad >= _BELIEVED and stream.proves and self._choice.takes_all
         attempts = 1 if hasty else ATTEMPTS
         for attempt in range(1, attempts + 1):
-            stream.go(row.offset)
+            self._reach(stream, row.offset)
             before = stream.mark()
             try:
                 self._unpack(stream, row, path, go_on=attempt == 1)
@@ -239,11 +273,21 @@ class Unzip:
                 self._end = stream.at
                 break
 
+    def _reach(self, stream: Stream, position: int) -> None:
+        """Go on to this byte. Where a bad header has led past it, what was read is read again, so
+        that the checksum of the whole is not given up."""
+        mark = self._before_bad
+        if mark is not None and mark[0] <= position < stream.at:
+            stream.back(mark)
+            while stream.at < position and stream.take(min(PIECE, position - stream.at)):
+                pass
+        else:
+            stream.go(position)
+
     def _pass_over(self, stream: Stream, row: MemberRow, before: Mark) -> None:
         """Behind a bad member, as far as the directory says that it goes."""
         self._end = row.offset + zips.LOCAL_HEADER + row.packed
-        if stream.at > self._end + 4 * len(row.name):  # its header led astray
-            stream.back(before)
+        self._before_bad = before
         while stream.at < self._end and stream.take(min(PIECE, self._end - stream.at)):
             pass
 
@@ -275,13 +319,13 @@ class Unzip:
             self._files.make_folder(path)
             self._files.done(row.number, 0, hashlib.sha256().digest())
             return
-        proof = _Proof()
+        proof = _Proof(self._files.pool)
         if kept:
             self._take_kept(stream, path, kept, proof)
         if row.size <= SMALL:
             content: list[bytes] = []
             self._inflate(stream, row, content.append, proof)
-            self._files.put(row.number, path, content, row.size, proof.sha256.digest())
+            self._files.put(row.number, path, content, row.size, proof.sha256)
             return
         self._files.settle()
         file = self._files.open(path, keep=kept)
@@ -289,7 +333,7 @@ class Unzip:
             self._inflate(stream, row, partial(self._files.write, file), proof)
         finally:
             self._files.close(file)
-        self._files.done(row.number, row.size, proof.sha256.digest())
+        self._files.done(row.number, row.size, proof.sha256)
 
     def _inflate(
         self, stream: Stream, row: MemberRow, write: Callable[[bytes], None], proof: _Proof
