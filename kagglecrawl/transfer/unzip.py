@@ -9,14 +9,9 @@ in the middle of one that is not compressed.
 from __future__ import annotations
 
 import hashlib
-import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 
@@ -26,22 +21,15 @@ from kagglecrawl.state.transfers import COLLISION, Listed
 from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.disk import DiskGuard, unwritable
 from kagglecrawl.transfer.files import BATCH, SMALL, Files, listed, too_dense
-from kagglecrawl.transfer.members import (
-    RATIO_FROM,
-    BadMember,
-    Choice,
-    Member,
-)
+from kagglecrawl.transfer.members import RATIO_FROM, BadMember, Choice, Member
 from kagglecrawl.transfer.notes import Notes
+from kagglecrawl.transfer.proof import Proof
 from kagglecrawl.transfer.source import PIECE, Changed, Stopped
 from kagglecrawl.transfer.staging import Staging
 from kagglecrawl.transfer.stream import READ_THROUGH, Mark, Source, Stream
 
 #: Times that a member is read before it is taken to be as it came.
 ATTEMPTS = 3
-#: Pieces from this size on are handed to another thread, and no more than so many wait there.
-_WORTH_HANDING_OVER = 1 << 17
-_MOST_HANDED_OVER = 4
 #: When so many stay bad whenever they are read, the archive is taken to have them so.
 _BELIEVED = 3
 #: From so many bytes on disk on, a stored member is gone on with in its middle.
@@ -50,47 +38,6 @@ _WORTH_KEEPING = 1 << 20
 _CHOSEN = {"", "only", "max_bytes"}
 #: Bytes asked for to have a local header: its name and extra field are at most 64 KiB each.
 _HEADER_SPAN = zips.LOCAL_HEADER + 2 * 0xFFFF
-
-
-@dataclass
-class _Proof:
-    """What a member's unpacked bytes come to; large pieces are summed up by another thread, while
-    the next ones are unpacked."""
-
-    pool: Executor
-    size: int = 0
-    _crc32: int = 0
-    _sha256: Any = field(default_factory=hashlib.sha256)
-    _under_way: deque[Future[None]] = field(default_factory=deque)
-
-    def add(self, data: bytes) -> None:
-        self.size += len(data)
-        if len(data) < _WORTH_HANDING_OVER:
-            self._wait()
-            self._add(data)
-            return
-        self._under_way.append(self.pool.submit(self._add, data))
-        if len(self._under_way) > _MOST_HANDED_OVER:
-            self._under_way.popleft().result()
-
-    @property
-    def crc32(self) -> int:
-        self._wait()
-        return self._crc32
-
-    @property
-    def sha256(self) -> bytes:
-        self._wait()
-        digest: bytes = self._sha256.digest()
-        return digest
-
-    def _add(self, data: bytes) -> None:
-        self._crc32 = zlib.crc32(data, self._crc32)
-        self._sha256.update(data)
-
-    def _wait(self) -> None:
-        while self._under_way:
-            self._under_way.popleft().result()
 
 
 class Unzip:
@@ -319,7 +266,7 @@ class Unzip:
             self._files.make_folder(path)
             self._files.done(row.number, 0, hashlib.sha256().digest())
             return
-        proof = _Proof(self._files.pool)
+        proof = Proof(self._files.pool)
         if kept:
             self._take_kept(stream, path, kept, proof)
         if row.size <= SMALL:
@@ -336,7 +283,7 @@ class Unzip:
         self._files.done(row.number, row.size, proof.sha256)
 
     def _inflate(
-        self, stream: Stream, row: MemberRow, write: Callable[[bytes], None], proof: _Proof
+        self, stream: Stream, row: MemberRow, write: Callable[[bytes], None], proof: Proof
     ) -> None:
         """All of the member's bytes are read, also when they turn out to be bad."""
         left = row.packed - proof.size
@@ -374,7 +321,7 @@ class Unzip:
         size = min(path.stat().st_size, row.size, row.packed)
         return size if size >= _WORTH_KEEPING else 0
 
-    def _take_kept(self, stream: Stream, path: Path, kept: int, proof: _Proof) -> None:
+    def _take_kept(self, stream: Stream, path: Path, kept: int, proof: Proof) -> None:
         try:
             with path.open("rb") as file:
                 while proof.size < kept:
