@@ -154,6 +154,16 @@ def line(text: str) -> str:
     return text
 
 
+def glob(text: str) -> str:
+    """A glob for the path of a file in an archive."""
+    if not text or not text.isprintable() or text.startswith("/") or ".." in text.split("/"):
+        raise ValueError(
+            f"{text[:40]!r} can match no file: write a glob for paths below the root, such as "
+            "*.csv or data/*.json"
+        )
+    return text
+
+
 def one_of(choices: Mapping[str, Any]) -> Callable[[str], Any]:
     """A reader of one of these words, whatever their case, ``-`` and ``_`` being the same."""
 

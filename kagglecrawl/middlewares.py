@@ -38,7 +38,7 @@ from kagglecrawl.kaggle.errors import (
     judge,
     parse_retry_after,
 )
-from kagglecrawl.state.holds import Held
+from kagglecrawl.state.holds import DOWNLOADS, Held
 from kagglecrawl.state.scheduler import KaggleScheduler
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ _CHECK_NETWORK = "Check the network and KAGGLE_API_URL, then run it again"
 _LONGEST_PAUSE = 60.0
 #: Waits from so many seconds on are told in the log, once for all requests that wait.
 _WORTH_TELLING = 2.0
+_NOTHING = "Nothing but downloads is asked for"
 _PROXY_SECRET = b"Proxy-Authorization"
 #: Attempts without a single answer after which the address is taken to be wrong.
 _ATTEMPTS_IN_THE_DARK = 3
@@ -173,7 +174,8 @@ class KaggleReplyMiddleware:
         self._stats.inc_value(f"kaggle/{error.slug}")
         if wait >= _WORTH_TELLING and self._told_until < time.time():
             self._told_until = time.time() + wait
-            logger.info("%s. Nothing is sent for %.0f s", error, wait)
+            what = "No download is begun" if request.meta.get("family") == DOWNLOADS else _NOTHING
+            logger.info("%s. %s for %.0f s", error, what, wait)
         self._hold(request.meta.get("family", ""), time.time() + wait)
         return wait, {"waits": times, "waited": waited}
 

@@ -175,7 +175,7 @@ class Crawling:
         self.now += after
         self._under_way.clear()
         self._under_way.update({each.key: each for each in under_way})
-        return self._progress.line(self._spider, 0.0).split("  ")[3:]
+        return self._progress.line(self._spider, 0.0).split("  ")[1:-2]
 
 
 @pytest.fixture
@@ -226,6 +226,7 @@ def test_the_largest_transfers_are_named(crawling: Crawling) -> None:
     assert crawling.line(*many)[1:] == ["a/huge 0% of 100.0 GB, 2 h 46 min more"], (
         "of the two that take longest, one has no rate yet"
     )
+    assert crawling.line(transfer("a/b", 0, 0)) == ["a/b waits for storage"]
     assert crawling.line(*many[:3])[1:] == [
         "a/half 50% of 100.0 MB, 10 s more",
         "a/soon 95% of 100.0 MB, 0 s more",
@@ -284,14 +285,14 @@ def test_it_is_drawn_wiped_for_the_log_and_gone_at_the_end(
         shown._opened(spider(crawler))
         begun = ticking[0].running
         ticking[0].turn()
-        assert stream.getvalue() == "\r\x1b[K0 datasets  0 reque", "cut: never a second line"
+        assert stream.getvalue() == "\r\x1b[K0 datasets", "cut: never a second line"
         root.warning("A record")
         root.warning("Another")
-        drawn = "\r\x1b[K0 datasets  0 reque\r\x1b[KA record\nAnother\n"
+        drawn = "\r\x1b[K0 datasets\r\x1b[KA record\nAnother\n"
         assert stream.getvalue() == drawn, "wiped once, before the record is written"
         ticking[0].turn()
         shown._closed()
-        assert stream.getvalue().endswith("reque\r\x1b[K")
+        assert stream.getvalue().endswith("datasets\r\x1b[K")
         assert (begun, ticking[0].running) == (True, False)
         assert not handler.filters
     finally:

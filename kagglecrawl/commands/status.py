@@ -37,6 +37,11 @@ requests_repeated     how many of these were asked again
 requests_pending      requests that are still to be made
 requests_waiting      how many of these wait for a later time
 held_until            object: quota family to when it may be asked again
+files, bytes          files that are stored, and their size together
+files_left_out        object: how many were left out, by reason
+transfers             list of objects: key, position and size in bytes of the
+                      downloads that have begun and are not done (the 20
+                      largest)
 pages_listed          pages of the list of which rows are known
 pages_written         how many of these have their file
 records_per_minute    of the last or present run, or null
@@ -73,6 +78,7 @@ from kagglecrawl.kaggle.paging import End
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.job import lock_holder
 from kagglecrawl.state.store import FILE, FeedFile, NotOurs, Store, Verdict
+from kagglecrawl.units import amount
 
 #: The object that --json prints; the table above names its fields.
 Status = dict[str, Any]
@@ -92,8 +98,14 @@ _WHY = {
     "feeds_not_stored": "A feed could not be stored.",
     "kaggle_credentials": "Kaggle wants credentials, or refused those that it was given.",
 }
-#: After these, going on at once would stop again.
-_ASK_DOCTOR = ("kaggle_unreachable", "kaggle_misconfigured", "kaggle_credentials")
+#: How many downloads are looked at, and shown.
+_TRANSFERS, _SHOWN = 20, 3
+#: What to do first after these, since going on at once would stop again.
+_FIRST = dict.fromkeys(
+    ("kaggle_unreachable", "kaggle_misconfigured", "kaggle_credentials"),
+    "see what `scrapy doctor` finds, then ",
+)
+_FIRST["kaggle_no_space"] = "make room on the disk of WORKSPACE, then "
 
 
 class Unreadable(Exception):
@@ -233,6 +245,13 @@ def _status(
         "requests_pending": store.open_requests(),
         "requests_waiting": store.waiting_requests(now),
         "held_until": {clean(name): _moment(at) for name, at in holds.items() if at > now},
+        "files": store.count("files_stored"),
+        "bytes": store.count("bytes_stored"),
+        "files_left_out": store.counts("files_left_out/"),
+        "transfers": [
+            {"key": clean(key), "position": position, "size": size}
+            for key, position, size in store.unfinished_transfers(_TRANSFERS)
+        ],
         "pages_listed": len(pages),
         "pages_written": sum(written for _, written in pages),
         **_pace(store, started, ended or now),
@@ -279,7 +298,8 @@ def _pace(store: Store, started: float | None, until: float) -> dict[str, float 
     if started is None or until - started < 1 or records <= 0:
         return {"records_per_minute": None, "seconds_left": None}
     each = (until - started) / records
-    left = store.count("pending") * each
+    # what files will take, records do not tell
+    left = 0.0 if store.unfinished_transfers(1) else store.count("pending") * each
     return {"records_per_minute": round(60 / each, 1), "seconds_left": round(left, 1) or None}
 
 
@@ -317,11 +337,9 @@ def _next(status: Status) -> str:
     incomplete = status["state"] == "incomplete"
     if incomplete and not status["balanced"] and not status["requests_pending"]:
         return _ANEW
-    first = "see what `scrapy doctor` finds, then " if status["reason"] in _ASK_DOCTOR else ""
-    held = max(status["held_until"].values(), default="")
-    after = f" after {_shown(held)}" if held else ""
+    after = f" after {_shown(max(held))}" if (held := status["held_until"].values()) else ""
     aim = "ask for what is missing" if incomplete else "go on"
-    return f"{first}run the same command again{after} to {aim}"
+    return f"{_FIRST.get(status['reason'], '')}run the same command again{after} to {aim}"
 
 
 # -- telling ---------------------------------------------------------------------------------------
@@ -400,6 +418,15 @@ def _requests(status: Status) -> Iterator[str]:
 
 
 def _output(status: Status) -> Iterator[str]:
+    if files := status["files"]:
+        yield f"{_many(files, 'file')}, {amount(status['bytes'])}"
+    for slug, count in status["files_left_out"].items():
+        yield f"left out {count}: {REASONS.get(slug, clean(slug))}"
+    for each in status["transfers"][:_SHOWN]:
+        of = f"{amount(each['position'])} of {amount(each['size'])}" if each["size"] else "begun"
+        yield f"download of {each['key']}: {of}"
+    if (more := len(status["transfers"]) - _SHOWN) > 0:
+        yield f"and {_many(more, 'download')} more"
     if listed := status["pages_listed"]:
         yield f"{status['pages_written']} of {_many(listed, 'page')} written"
     for feed in status["feeds"]:

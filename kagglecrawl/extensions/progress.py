@@ -96,11 +96,13 @@ class Progress:
         """The text of the line, ``elapsed`` seconds after the crawl began."""
         accounts = spider.accounts
         stored = accounts.count("stored")
-        parts = [f"{stored} {spider.name}"]
+        parts = [f"{stored} {spider.name.removesuffix('s') if stored == 1 else spider.name}"]
         scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
         held = scheduler.holds.seconds() if isinstance(scheduler, KaggleScheduler) else 0
         if held >= 1:  # first, since a narrow terminal shows the beginning
             parts.append(f"waiting {duration(held)} as Kaggle asks")
+        parts += self._bytes(scheduler)
+        parts += self._largest()
         if elapsed >= 1:
             parts.append(f"{60 * (stored - self._before) / elapsed:.0f}/min")
         parts.append(f"{self._stats.get_value('kaggle/requests', 0)} requests")
@@ -108,10 +110,8 @@ class Progress:
         for verdict in ("skipped", "failed"):
             if count := accounts.count(verdict):
                 parts.append(f"{count} {verdict}")
-        parts += self._bytes(scheduler)
         if not held and (eta := _eta(spider, elapsed, self._before, self._done_before)):
             parts.append(eta)
-        parts += self._largest()
         return "  ".join(parts)
 
     def _bytes(self, scheduler: object) -> list[str]:
@@ -141,7 +141,9 @@ class Progress:
         """The transfers that will take longest."""
         found = []
         for each in self._under_way[:_SHOWN]:
-            if each.meter.size >= _LARGE and (rate := each.rate):
+            if not each.meter.size and each.seconds >= _WORTH_AN_ETA:
+                found.append(f"{each.key} waits for storage")
+            elif each.meter.size >= _LARGE and (rate := each.rate):
                 share = 100 * each.meter.position // each.meter.size
                 found.append(
                     f"{each.key} {share}% of {amount(each.meter.size)}, "
@@ -164,7 +166,9 @@ class Progress:
     def _draw(self, spider: KaggleSpider) -> None:
         width = shutil.get_terminal_size().columns - 1
         text = self.line(spider, time.monotonic() - self._began)
-        self._stream.write(_CLEAR + text[:width])
+        if len(text) > width:  # whole parts alone
+            text = text[: width + 1].rpartition("  ")[0] or text[:width]
+        self._stream.write(_CLEAR + text)
         self._stream.flush()
         self._drawn = True
 
@@ -184,6 +188,8 @@ def _eta(spider: KaggleSpider, elapsed: float, stored_before: int, done_before: 
     before = done_before
     if spider.sample:
         wanted, done, before = spider.sample, accounts.count("stored"), stored_before
+    elif accounts.counts("ended/"):
+        wanted = accounts.count("discovered")
     elif wanted is None:
         wanted, of_what = CAP_ROWS, f" for {CAP_ROWS:,} rows"
     if elapsed < 1 or not before < done < wanted:

@@ -38,6 +38,7 @@ REASONS = {
     "storage_refused": "storage refuses its download",
     "name_collision": "another dataset has its folder",
     "place_taken": "something else is where its files are to be",
+    "too_large": "its files are larger than the disk of WORKSPACE",
     "unsafe_name": "its name cannot be that of a folder",
     "only": "not asked for by only",
     "max_bytes": "larger than max_bytes",

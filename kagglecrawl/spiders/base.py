@@ -38,7 +38,11 @@ _CHILD_PRIORITY = 10
 _NEXT_STEP_PRIORITY = 20
 #: A download may take hours: it has a slot of its own, and says nothing of the API's latency.
 _DOWNLOAD_SLOT = "kaggle downloads"
-_OF_DOWNLOADS = {"download_slot": _DOWNLOAD_SLOT, "autothrottle_dont_adjust_delay": True}
+_OF_DOWNLOADS = {
+    "download_slot": _DOWNLOAD_SLOT,
+    "autothrottle_dont_adjust_delay": True,
+    "dont_cache": True,  # its answer is what is on disk now
+}
 
 Output = Iterator[Any]
 

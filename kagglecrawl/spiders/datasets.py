@@ -95,8 +95,8 @@ class DatasetsArguments(Arguments):
     )
     only: tuple[str, ...] | None = argument(
         None,
-        arguments.listed(arguments.line),
-        "globs",
+        arguments.listed(arguments.glob),
+        "globs, or a file with one to a line",
         "Only files that match one of these: *.csv,data/*.json. * stands for any characters, / "
         "among them; a glob without / is compared with a file's name, without its folders.",
     )

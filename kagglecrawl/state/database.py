@@ -59,6 +59,7 @@ CREATE TABLE transfer (
     position INTEGER NOT NULL, crc32c INTEGER NOT NULL, directory INTEGER NOT NULL,
     listed INTEGER NOT NULL, finished INTEGER NOT NULL
 );
+CREATE INDEX transfer_unfinished ON transfer (key) WHERE finished = 0;
 CREATE TABLE member (
     transfer INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,
     packed INTEGER NOT NULL, crc32 INTEGER NOT NULL, method INTEGER NOT NULL,

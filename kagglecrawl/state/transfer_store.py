@@ -66,6 +66,16 @@ class TransferStore(Database):
         row = TransferRow(*found)
         return replace(row, listed=bool(row.listed), finished=bool(row.finished))
 
+    def unfinished_transfers(self, limit: int) -> list[tuple[str, int, int]]:
+        """Those that have begun and are not at their place, the largest first: key, bytes of the
+        object that are dealt with, and of all of it (0 if that is not known)."""
+        return self._db.execute(
+            "SELECT t.key, t.position, t.size FROM transfer AS t CROSS JOIN resource AS r "
+            "ON r.key = t.key WHERE t.finished = 0 AND r.verdict IN ('pending', 'failed') "
+            "ORDER BY t.size - t.position DESC, t.key LIMIT ?",
+            (limit,),
+        ).fetchall()
+
     def transfer_at(self, place: str) -> str | None:
         """Whose folder this is."""
         found = self._db.execute("SELECT key FROM transfer WHERE place = ?", (place,)).fetchone()

@@ -81,8 +81,12 @@ class UnderWay:
     @property
     def rate(self) -> float:
         """Bytes that have come a second; 0 until that can be told."""
-        seconds = time.monotonic() - self.began
-        return self.meter.received / seconds if seconds >= 1 else 0.0
+        return self.meter.received / self.seconds if self.seconds >= 1 else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return time.monotonic() - self.began
 
 
 class Transfers:

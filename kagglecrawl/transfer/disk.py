@@ -7,7 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from kagglecrawl.kaggle.errors import NoSpace
+from kagglecrawl.kaggle.errors import NoSpace, Unusable
 from kagglecrawl.units import amount
 
 #: What a full disk says, or one on which this user may not have more.
@@ -28,12 +28,17 @@ class DiskGuard:
         with self._lock:
             others = sum(self._reserved.values()) - self._reserved.get(key, 0)
             free = self._free()
+            if size + self._min_free > self._total():
+                raise Unusable(
+                    f"its files need {amount(size)}, more than the disk of WORKSPACE has",
+                    "too_large",
+                )
             if size and free - others - size < self._min_free:
                 raise NoSpace(
                     f"the files of {key} need {amount(size)} more, and {amount(free)} are free at "
                     f"WORKSPACE, of which {amount(self._min_free)} are to stay free "
-                    f"(WORKSPACE_MIN_FREE){_of_others(others)}: make room, or leave it out by "
-                    "max_size or max_bytes"
+                    f"(WORKSPACE_MIN_FREE){_of_others(others)}: make room, or begin another "
+                    "crawl that leaves it out (max_size, max_bytes)"
                 )
             self._reserved[key] = size
 
@@ -58,10 +63,17 @@ class DiskGuard:
             )
 
     def _free(self) -> int:
+        return shutil.disk_usage(self._place()).free
+
+    def _total(self) -> int:
+        return shutil.disk_usage(self._place()).total
+
+    def _place(self) -> Path:
+        """The workspace, or where it will be."""
         folder = self._workspace
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return folder
 
 
 def unwritable(error: OSError) -> NoSpace:

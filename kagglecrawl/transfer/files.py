@@ -72,6 +72,8 @@ class Files:
         self._small: list[_Small] = []
         self._small_bytes = 0
         self._writing: deque[Future[list[_Small]]] = deque()
+        #: Why one of them could not be written.
+        self._broken: BaseException | None = None
 
     def put(self, number: int, path: Path, content: list[bytes], size: int, sha256: bytes) -> None:
         """A whole small file, that is proved; what is wrong with its place shows at ``flush``."""
@@ -91,7 +93,8 @@ class Files:
         for each in small:
             try:
                 with self.open(each.path) as file:
-                    file.write(b"".join(each.content))
+                    for piece in each.content:
+                        _write_all(file, piece)
             except OSError as error:
                 raise unwritable(error) from None
             except BadMember as bad:
@@ -100,7 +103,12 @@ class Files:
         return small
 
     def _take_back(self) -> None:
-        for each in self._writing.popleft().result():
+        try:
+            written = self._writing.popleft().result()
+        except BaseException as error:
+            self._broken = error
+            raise
+        for each in written:
             if each.bad is None:
                 self.done(each.number, each.size, each.sha256)
             else:
@@ -147,9 +155,7 @@ class Files:
     def write(self, file: BinaryIO, data: bytes) -> None:
         """All of these bytes."""
         try:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
+            _write_all(file, data)
         except OSError as error:
             raise unwritable(error) from None
         self._wrote(len(data))
@@ -184,7 +190,10 @@ class Files:
         return self._bytes >= _MOST_UNNOTED
 
     def flush(self, position: int, crc32c: int) -> None:
-        """Make it safe, and note it."""
+        """Make it safe, and note it. Nothing is noted once a file could not be written: what comes
+        behind it would hide that it is missing."""
+        if self._broken is not None:
+            raise self._broken
         self.settle()
         try:
             self._staging.sync()
@@ -193,6 +202,13 @@ class Files:
         self._notes.done(self._digests, position, crc32c)
         self._digests, self._bytes, self._since = [], 0, time.monotonic()
         self._guard.check()
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """A disk that becomes full takes a part, and tells it by the count alone."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def listed(member: Member, reason: str) -> Listed:

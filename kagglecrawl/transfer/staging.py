@@ -115,9 +115,10 @@ class Staging:
             ) from None
 
     def _publish(self) -> None:
+        self.forget_if_empty()
         if self.folder.is_dir():
-            if self.target.is_symlink() and not self.target.is_dir():
-                raise FileExistsError(errno.EEXIST, "a link to nowhere", str(self.target))
+            if os.path.lexists(self.target) and not self.target.is_dir():
+                raise FileExistsError(errno.EEXIST, "not a folder", str(self.target))
             if not os.path.lexists(self.target):
                 self.folder.rename(self.target)
             else:

@@ -60,6 +60,8 @@ Post = Callable[[], Awaitable[Response]]
 #: Seconds that a transfer has to note what it has got when the crawl stops.
 _LAST_WORDS = 1.0
 _REDIRECTS = range(300, 400)
+#: After these, what was fetched before is of no more use: the files are forbidden now, or gone.
+_GONE = {403, 404, 410}
 
 
 class Answered(Exception):
@@ -189,10 +191,13 @@ class Transfers:
         except NameCollision as error:
             raise Unusable(str(error), "name_collision") from None
         target = self._config.workspace.absolute() / row.folder
-        if not (row.finished and target.is_dir()):
+        if not (row.finished and (target.is_dir() or not self._job.tally(row.number).files)):
             work = self._work(request, row, target)
             response = await self._watched(work, transfer)
             if response is not None:
+                if response.status in _GONE:
+                    work.staging.remove()
+                    self._job.begin_anew(row.number, "", 0)
                 # another's word of a transfer is none
                 alike = b'"transfer"' in response.body
                 return response.replace(body=b"{}") if alike else response
@@ -222,6 +227,8 @@ class Transfers:
         try:
             self._guard.check()
             response = await transfer(work)
+        except Answered as other:
+            response = other.response
         except BaseException:
             work.staging.forget_if_empty()
             raise
@@ -289,7 +296,7 @@ class Transfers:
     def _manifest(self, request: Request, transfer: TransferRow, sink: dict[str, Any]) -> Response:
         tally = self._job.tally(transfer.number)
         manifest: dict[str, Any] = {
-            "folder": transfer.folder,
+            "folder": transfer.folder if tally.files else "",
             "files": tally.files,
             "bytes": tally.size,
             "leftOut": tally.left_out,

@@ -79,7 +79,7 @@ class Unzip:
         else:
             self._list(directory)
         known = self._notes.known()
-        if whole:  # else a member that has to be had again would seem to overlap
+        if whole:  # else what has to be had again would seem to overlap
             self._end = known.position
         stream = Stream(self._source, known.position, known.crc32c)
         self._so_far = (stream.at, stream.crc32c)

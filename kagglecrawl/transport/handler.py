@@ -22,7 +22,7 @@ from kagglecrawl.kaggle.auth import Credentials, find_credentials
 from kagglecrawl.kaggle.rpc import TABLE
 from kagglecrawl.state.leases import Interrupted
 from kagglecrawl.state.scheduler import KaggleScheduler, interrupted
-from kagglecrawl.transfer.transfers import Answered, Transfers
+from kagglecrawl.transfer.transfers import Transfers
 from kagglecrawl.transport.official import OfficialTransport
 
 
@@ -113,14 +113,11 @@ class KaggleDownloadHandler(BaseDownloadHandler):
 
     async def _transfer(self, request: Request) -> Response:
         """The files of a resource; see transfer/transfers.py."""
-        try:
-            if self._official is not None:
-                return await self._transfers.run_official(
-                    request, self._official, partial(self._about_to_send, request)
-                )
-            return await self._transfers.run(request, partial(self._call, request))
-        except Answered as other:
-            return other.response
+        if self._official is not None:
+            return await self._transfers.run_official(
+                request, self._official, partial(self._about_to_send, request)
+            )
+        return await self._transfers.run(request, partial(self._call, request))
 
     async def _call(self, request: Request) -> Response:
         self._about_to_send(request)
