@@ -136,13 +136,13 @@ class KaggleReplyMiddleware:
 
     def _again(self, request: Request, error: RetryLater) -> Request:
         """The request to send later; raises when that is over."""
-        attempt: int = request.meta.get("attempt", 1)
+        attempt: int = 1 if error.got_on else request.meta.get("attempt", 1)
         if isinstance(error, Throttled) or (isinstance(error, Away) and self._answered):
             wait, changes = self._wait_with_all(request, error)
         else:
             if not self._answered and attempt >= _ATTEMPTS_IN_THE_DARK:
                 raise Unreachable(f"{error}. {_CHECK_NETWORK}")
-            alike = {**request.meta.get("alike", {})}
+            alike = {} if error.got_on else dict(request.meta.get("alike", {}))
             alike[error.slug] = alike.get(error.slug, 0) + 1
             if attempt >= self._config.max_attempts or alike[error.slug] >= error.most_attempts:
                 self._stats.inc_value(f"kaggle/given_up/{error.slug}")

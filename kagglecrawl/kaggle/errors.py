@@ -48,6 +48,8 @@ class RetryLater(KaggleError):
     times, whatever the settings allow."""
 
     most_attempts: float = math.inf
+    #: A part was had before it broke off: what comes next is a first attempt at the rest.
+    got_on = False
 
     def __init__(self, message: str, delay: float | None = None) -> None:
         super().__init__(message)

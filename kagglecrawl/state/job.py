@@ -31,7 +31,6 @@ _LOCK = "lock"
 #: Another value would put rows of another kind into the same feed.
 _DECISIVE = (
     "KAGGLE_MIN_USABILITY",
-    "KAGGLE_MAX_RATIO",
     "FEED_EXPORT_BATCH_ITEM_COUNT",
     "FEED_EXPORT_ENCODING",
     "FEED_EXPORT_FIELDS",

@@ -174,6 +174,13 @@ class TransferStore(Database):
             (transfer,),
         ).fetchall()
 
+    def count_members(self, transfer: int) -> int:
+        """How many files there are."""
+        found = self._db.execute(
+            "SELECT count(*) FROM member WHERE transfer = ? AND name NOT LIKE '%/'", (transfer,)
+        ).fetchone()
+        return int(found[0])
+
     def member_done(
         self, transfer: int, number: int, size: int | None, sha256: bytes | None
     ) -> None:

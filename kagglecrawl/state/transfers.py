@@ -190,6 +190,10 @@ class Transfers:
         """Members that are on disk, by their number from ``after`` on."""
         return self._store.stored_members(number, after, limit)
 
+    def count(self, number: int) -> int:
+        """How many files the directory lists."""
+        return self._store.count_members(number)
+
     def every(self, number: int) -> list[tuple[str, int]]:
         """Name and size of every file that the directory lists, in its order."""
         return self._store.member_names(number)

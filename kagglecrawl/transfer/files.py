@@ -124,15 +124,19 @@ class Files:
     def refuse(self, number: int, path: Path, size: int, bad: BadMember) -> None:
         """A member is left out; the first ones are named in the log."""
         self._guard.spend(self._notes.key, size)
-        self._refused += 1
-        if self._refused <= _NAMED:
-            logger.warning("Left out %s: %s (%s)", shown(path.name), bad, bad.reason)
-        elif self._refused == _NAMED + 1:
-            logger.warning("More files of %s are left out, and counted", self._notes.key)
+        self.tell(path.name, f"{bad} ({bad.reason})")
         if bad.reason != COLLISION:
             with contextlib.suppress(OSError):  # it may never have been made
                 path.unlink()
         self._notes.leave_out(number, bad.reason)
+
+    def tell(self, name: str, why: str) -> None:
+        """Of a member that is left out."""
+        self._refused += 1
+        if self._refused <= _NAMED:
+            logger.warning("Left out %s of %s: %s", shown(name), self._notes.key, why)
+        elif self._refused == _NAMED + 1:
+            logger.warning("More files of %s are left out, and counted", self._notes.key)
 
     def end(self) -> None:
         """No more is written."""

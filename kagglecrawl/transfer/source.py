@@ -20,13 +20,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import requests
 from requests.exceptions import RequestException
 from requests.utils import get_environ_proxies
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.exceptions import HTTPError as TransportError
 
-from kagglecrawl.kaggle.errors import KaggleError, NoReply, ServerFailed, Unusable
+from kagglecrawl.kaggle.errors import Away, KaggleError, NoReply, ServerFailed, Unusable
 from kagglecrawl.kaggle.errors import parse_retry_after as retry_after
 from kagglecrawl.state.transfers import Meter
 from kagglecrawl.transfer.session import StorageSession
@@ -46,6 +48,8 @@ _MOST_REDIRECTS = 3
 #: The longest that storage may ask to wait; the request goes back to the queue for more.
 _LONGEST_WAIT = 60.0
 _TRIED_AGAIN = {408, 429, 500, 502, 503, 504}
+#: The word for a host that nobody answers at: true of every object there.
+_AWAY = "away"
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -214,7 +218,13 @@ class Remote:
             except (RequestException, TransportError, OSError) as error:
                 kind = _kind(error)
             # Here, and not above: the other error quotes the URL, and would hang on to this one.
-            self._failed(kind, NoReply(f"storage: {kind}"))
+            self._failed(kind, self._no_reply(kind))
+
+    def _no_reply(self, kind: str) -> NoReply:
+        if kind != _AWAY:
+            return NoReply(f"storage: {kind}")
+        host = urlsplit(self._url).hostname or "no host"
+        return Away(f"storage at {ascii(host[:80])[1:-1]} cannot be reached")
 
     def _ask(self, headers: Mapping[str, str]) -> requests.Response:
         url = self._url
@@ -394,6 +404,8 @@ def _kind(error: BaseException) -> str:
         if seen is None:
             break
         name = type(seen).__name__
+        if isinstance(seen, NewConnectionError | ConnectTimeoutError | requests.ConnectTimeout):
+            return _AWAY
         if isinstance(seen, TimeoutError | requests.Timeout) or "Timeout" in name:
             return "timeout"
         if "SSL" in name or "Certificate" in name:

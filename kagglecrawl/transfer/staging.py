@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import sys
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,9 @@ class Staging:
         in that stays. May be called again after a kill; raises ``OSError``."""
         try:
             self._publish()
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
             where = error.filename2 or error.filename or self.target
             raise Unusable(
                 f"{where} is in the way of a file or folder ({error.strerror}): move it away",
@@ -119,13 +122,23 @@ class Staging:
         if self.folder.is_dir():
             if os.path.lexists(self.target) and not self.target.is_dir():
                 raise FileExistsError(errno.EEXIST, "not a folder", str(self.target))
-            if not os.path.lexists(self.target):
-                self.folder.rename(self.target)
-            else:
+            if not self._rename():
                 self._merge()
                 remove_tree(self.folder)
         self.archive.unlink(missing_ok=True)
         _sync(self.target.parent)
+
+    def _rename(self) -> bool:
+        """Give the folder its name; False where one of that name has files in it."""
+        if os.path.lexists(self.target):
+            return False
+        try:
+            self.folder.rename(self.target)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # another crawl was quicker
+                raise
+            return False
+        return True
 
     def _merge(self) -> None:
         for root, folders, files in os.walk(self.folder):
@@ -172,17 +185,21 @@ class Staging:
         with place.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest() == sha256
 
-    def remove(self) -> None:
-        """Forget everything that was collected."""
+    def remove(self, deadline: float | None = None) -> bool:
+        """Forget everything that was collected; False if that is not done by ``deadline``
+        (``time.monotonic``)."""
         self._unsafe.clear()
         self._parents.clear()
         for folder in (self.folder, self.scratch):
             with contextlib.suppress(OSError):
-                remove_tree(folder)
+                remove_tree(folder, deadline)
         self.archive.unlink(missing_ok=True)
+        return not (self.folder.exists() or self.scratch.exists())
 
 
 _PARENTS_KEPT = 10_000
+#: What is said where something else is in the way, or the folder is on another disk.
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EXDEV, errno.ELOOP}
 
 
 def _head(name: str) -> str:
@@ -223,9 +240,10 @@ def _sync_disk(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def remove_tree(root: Path) -> None:
+def remove_tree(root: Path, deadline: float | None = None) -> None:
     """Remove a folder and all that is in it, however deep: ``shutil.rmtree`` of Python 3.11 fails
-    at about a thousand folders in each other. Raises ``OSError``."""
+    at about a thousand folders in each other. Raises ``OSError``; after ``deadline``
+    (``time.monotonic``) ``TimeoutError``, which is one."""
     if root.is_symlink():
         root.unlink()
         return
@@ -238,5 +256,7 @@ def remove_tree(root: Path) -> None:
                     left.append(entry.path)
                 else:
                     Path(entry.path).unlink()
+                    if deadline is not None and time.monotonic() > deadline:
+                        raise TimeoutError
     for folder in reversed(folders):
         Path(folder).rmdir()

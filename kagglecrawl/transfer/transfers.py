@@ -20,6 +20,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
@@ -27,13 +28,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import google_crc32c
 from scrapy import Request
 from scrapy.crawler import Crawler
 from scrapy.http import Response, TextResponse
 
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import is_loopback
-from kagglecrawl.kaggle.errors import Unusable
+from kagglecrawl.kaggle.errors import NoReply, ServerFailed, Unusable
 from kagglecrawl.kaggle.names import NameCollision
 from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.store import TransferRow
@@ -59,6 +61,10 @@ Post = Callable[[], Awaitable[Response]]
 
 #: Seconds that a transfer has to note what it has got when the crawl stops.
 _LAST_WORDS = 1.0
+#: Seconds that removing what is of no use may take when the crawl ends.
+_LAST_SWEEP = 2.0
+#: Bytes that a transfer must have come further for its next attempt to be a first one.
+_PROGRESS = 1 << 20
 _REDIRECTS = range(300, 400)
 #: After these, what was fetched before is of no more use: the files are forbidden now, or gone.
 _GONE = {403, 404, 410}
@@ -94,6 +100,13 @@ class Transfers:
         self._config = config
         self._guard = DiskGuard(config.workspace, config.min_free)
         self._stagings: dict[str, Staging] = {}
+        #: How far transfers had come when they broke off, in bytes of the object.
+        self._furthest: dict[str, int] = {}
+        if google_crc32c.implementation == "python":
+            logger.warning(
+                "google_crc32c has no compiled part on this system, so downloads are very slow: "
+                "install a build of it that has"
+            )
 
     async def run(self, request: Request, post: Post) -> Response:
         """Have the files of a request's resource at their place; the answer is a manifest, or
@@ -144,7 +157,7 @@ class Transfers:
         async def transfer(work: _Work) -> Response | None:
             about_to_send()
             staging, meter = work.staging, work.under_way.meter
-            staging.remove()
+            await asyncio.to_thread(staging.remove)
             staging.target.parent.mkdir(parents=True, exist_ok=True)
 
             def told(size: int) -> None:
@@ -164,11 +177,10 @@ class Transfers:
                         adopt, staging, work.choice, work.notes, self._guard, meter
                     )
                     await self._in_thread(work, work_of_thread)
-            except OSError as error:
-                staging.remove()
-                raise unwritable(error) from None
-            except BaseException:
-                staging.remove()
+            except BaseException as error:
+                staging.remove(time.monotonic() + _LAST_SWEEP)
+                if isinstance(error, OSError):
+                    raise unwritable(error) from None
                 raise
             return response
 
@@ -176,9 +188,12 @@ class Transfers:
 
     def close(self) -> None:
         """At the end: without a job, what is not whole is of no use to anybody."""
-        if not self._crawler.settings.get("JOBDIR"):
-            for staging in self._stagings.values():
-                staging.remove()
+        if self._crawler.settings.get("JOBDIR"):
+            return
+        deadline = time.monotonic() + _LAST_SWEEP
+        for staging in self._stagings.values():
+            if not staging.remove(deadline):
+                logger.warning("%s is left, and of no more use: delete it", staging.folder)
 
     # -- one transfer -----------------------------------------------------------------------------
 
@@ -229,6 +244,9 @@ class Transfers:
             response = await transfer(work)
         except Answered as other:
             response = other.response
+        except (NoReply, ServerFailed) as error:
+            error.got_on = self._got_on(work.under_way)
+            raise
         except BaseException:
             work.staging.forget_if_empty()
             raise
@@ -239,6 +257,12 @@ class Transfers:
         if response is None:
             del self._stagings[key]
         return response
+
+    def _got_on(self, transfer: UnderWay) -> bool:
+        """Has it come further than ever before in this run?"""
+        before = self._furthest.get(transfer.key, 0)
+        self._furthest[transfer.key] = max(before, transfer.meter.position)
+        return transfer.meter.position - before >= _PROGRESS
 
     async def _in_thread(self, work: _Work, run: Callable[[], None]) -> None:
         """Let the files be unpacked, and get to their place."""
@@ -301,9 +325,8 @@ class Transfers:
             "bytes": tally.size,
             "leftOut": tally.left_out,
         }
-        listing = self._job.every(transfer.number)
-        if len(listing) != sink.get("known"):
-            manifest["listing"] = listing
+        if self._job.count(transfer.number) != sink.get("known"):
+            manifest["listing"] = self._job.every(transfer.number)
         body = json.dumps({"transfer": manifest}).encode()
         headers = {"Content-Type": "application/json"}
         return TextResponse(request.url, body=body, headers=headers, encoding="utf-8")

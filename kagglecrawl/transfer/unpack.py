@@ -152,7 +152,10 @@ class Unpacking:
             if member.offset + member.size > most:  # headers count as well
                 self._forget()
                 raise too_dense(self._choice)
-            if self._notes.note([listed(member, self._choice.why_not(member))], exact=exact):
+            reason = self._choice.why_not(member)
+            if reason not in {"", "only", "max_bytes"}:
+                files.tell(member.name, f"it is refused ({reason})")
+            if self._notes.note([listed(member, reason)], exact=exact):
                 self._take(files, member, content)
             if files.due():
                 files.flush(source.position, -1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import google_crc32c
 
-from kagglecrawl.kaggle.errors import Damaged, KaggleError
+from kagglecrawl.kaggle.errors import Damaged
 from kagglecrawl.state.store import MemberRow
 from kagglecrawl.state.transfers import COLLISION, Listed
 from kagglecrawl.transfer import zips
@@ -24,7 +24,7 @@ from kagglecrawl.transfer.files import BATCH, SMALL, Files, listed, too_dense
 from kagglecrawl.transfer.members import RATIO_FROM, BadMember, Choice, Member
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.proof import Proof
-from kagglecrawl.transfer.source import PIECE, Changed, Stopped
+from kagglecrawl.transfer.source import PIECE, Changed
 from kagglecrawl.transfer.staging import Staging
 from kagglecrawl.transfer.stream import READ_THROUGH, Mark, Source, Stream
 
@@ -86,7 +86,9 @@ class Unzip:
         self._reserve()
         try:
             self._members(stream)
-        except (Stopped, KaggleError):
+        except (Changed, Damaged):
+            raise
+        except Exception:
             # it goes on later, here or in another process, with what has been had
             self._files.flush(*self._so_far)
             raise
@@ -116,6 +118,8 @@ class Unzip:
             for each in reader.feed(entries):
                 reason = self._choice.why_not(each)
                 doubtful = doubtful or reason not in _CHOSEN
+                if reason not in _CHOSEN:
+                    self._files.tell(each.name, f"it is refused ({reason})")
                 members.append(listed(each, reason))
             if len(members) >= BATCH:
                 self._notes.note(members, exact=exact)
