@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 import itertools
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,13 @@ _TIMEOUT = 900
 #: Seconds between two looks at how much disk is in use.
 _LOOK_EVERY = 0.05
 _PEAK = Path(__file__).with_name("peak.py")
-_HUB = "import sys, kagglehub; kagglehub.dataset_download(sys.argv[1], output_dir=sys.argv[2])"
-#: Where a contender's files are, and its archive.
-_FILES, _ARCHIVE = "files", "archive.zip"
+_HUB = """
+import sys, kagglehub
+for ref in sys.argv[2:]:
+    kagglehub.dataset_download(ref, output_dir=f"{sys.argv[1]}/{ref.partition('/')[2]}")
+"""
+#: Where a contender's files are.
+_FILES = "files"
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Contender:
-    """``command(object, place)`` has the object's files in the folder ``files(object)`` below
+    """``command(refs, place)`` has each dataset's files in the folder ``files(ref)`` below
     ``place``; of one that does not unpack that is the archive's own path."""
 
     name: str
-    command: Callable[[Object, Path], list[str]]
+    command: Callable[[Sequence[str], Path], list[str]]
     env: dict[str, str]
-    files: Callable[[Object], str]
+    files: Callable[[str], str]
     unpacks: bool = True
 
 
@@ -131,7 +136,7 @@ class Bench:
 
     def _measure(self, contender: Contender, wanted: Object) -> Run:
         result = self._folder / "usage.txt"
-        command = contender.command(wanted, self._place)
+        command = contender.command(wanted.refs, self._place)
         bare = [sys.executable, "-I", "-S", str(_PEAK), str(result), *command]
         measure(bare, folder=ROOT, env=contender.env, timeout=_TIMEOUT)
         began = time.perf_counter()
@@ -141,56 +146,71 @@ class Bench:
         return Run(float(seconds), float(seconds) + synced, float(cpu), int(peak))
 
     def _check(self, contender: Contender, wanted: Object, *, whole: bool) -> None:
-        place = self._place / contender.files(wanted)
-        for name, proof in (wanted.files if contender.unpacks else {"": wanted.archive}).items():
-            path = place / name
+        proofs = wanted.files if contender.unpacks else {"": wanted.archive}
+        for ref, (name, proof) in itertools.product(wanted.refs, proofs.items()):
+            path = self._place / contender.files(ref) / name
             if not path.is_file() or path.stat().st_size != proof.size:
                 raise BenchmarkError(f"{contender.name} has no {path} of {proof.size} bytes")
             if whole and _sha256(path) != proof.sha256:
                 raise BenchmarkError(f"{contender.name} has the wrong bytes in {path}")
 
-    def _curl(self, wanted: Object, place: Path) -> list[str]:
-        owner, _, slug = wanted.ref.partition("/")
+    def _curl(self, refs: Sequence[str], place: Path) -> list[str]:
+        return _in_turn([self._curl_one(ref, place) for ref in refs])
+
+    def _curl_one(self, ref: str, place: Path) -> list[str]:
+        owner, _, slug = ref.partition("/")
         return [
             *("curl", "--silent", "--show-error", "--fail", "--location"),
-            *("--output", str(place / _ARCHIVE), "--header", "Content-Type: application/json"),
+            *("--output", str(place / _archive(ref)), "--header", "Content-Type: application/json"),
             *("--data", f'{{"ownerSlug": "{owner}", "datasetSlug": "{slug}"}}'),
             f"{self._served.url}/v1/datasets.DatasetApiService/DownloadDataset",
         ]
 
-    def _curl_unzip(self, wanted: Object, place: Path) -> list[str]:
-        unzip = '"$@" && unzip -q "$0/archive.zip" -d "$0/files" && rm "$0/archive.zip"'
-        return ["sh", "-c", unzip, str(place), *self._curl(wanted, place)]
+    def _curl_unzip(self, refs: Sequence[str], place: Path) -> list[str]:
+        commands = []
+        for ref in refs:
+            archive, files = str(place / _archive(ref)), str(place / _files(ref))
+            unzip = [["mkdir", "-p", files], ["unzip", "-q", archive, "-d", files], ["rm", archive]]
+            commands += [self._curl_one(ref, place), *unzip]
+        return _in_turn(commands)
 
 
-def _crawl(wanted: Object, place: Path) -> list[str]:
+def _in_turn(commands: Sequence[Sequence[str]]) -> list[str]:
+    """One command that runs them one after the other, as long as none fails."""
+    if len(commands) == 1:
+        return list(commands[0])
+    return ["sh", "-c", " && ".join(map(shlex.join, commands))]
+
+
+def _crawl(refs: Sequence[str], place: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "scrapy", "crawl", "datasets", "-a", f"refs={wanted.ref}"),
+        *(sys.executable, "-m", "scrapy", "crawl", "datasets", "-a", f"refs={','.join(refs)}"),
         *("-O", str(place / "rows.jsonl"), "-s", f"WORKSPACE={place}"),
         *("-s", "AUTOTHROTTLE_ENABLED=False", "-s", "DOWNLOAD_DELAY=0"),
         *("-s", "WORKSPACE_MIN_FREE=0", "-s", "LOG_LEVEL=WARNING"),
     ]
 
 
-def _crawled(wanted: Object) -> str:
-    return f"output/datasets/dataset/{wanted.ref.replace('/', '_')}"
+def _crawled(ref: str) -> str:
+    return f"output/datasets/dataset/{ref.replace('/', '_')}"
 
 
-def _hub(wanted: Object, place: Path) -> list[str]:
-    return [sys.executable, "-c", _HUB, wanted.ref, str(place / _FILES)]
+def _hub(refs: Sequence[str], place: Path) -> list[str]:
+    return [sys.executable, "-c", _HUB, str(place / _FILES), *refs]
 
 
-def _cli(wanted: Object, place: Path) -> list[str]:
+def _cli(refs: Sequence[str], place: Path) -> list[str]:
     kaggle = str(Path(sysconfig.get_path("scripts")) / "kaggle")
-    return [kaggle, "datasets", "download", wanted.ref, "-p", str(place / _FILES), "--unzip"]
+    download = [kaggle, "datasets", "download", "--unzip", "-p"]
+    return _in_turn([[*download, str(place / _files(ref)), ref] for ref in refs])
 
 
-def _files(_: Object) -> str:
-    return _FILES
+def _files(ref: str) -> str:
+    return f"{_FILES}/{ref.partition('/')[2]}"
 
 
-def _archive(_: Object) -> str:
-    return _ARCHIVE
+def _archive(ref: str) -> str:
+    return f"{ref.partition('/')[2]}.zip"
 
 
 def _every(folder: Path) -> Iterator[Path]:

@@ -37,7 +37,11 @@ WORDS = {
     "stored": "one file, stored",
     "deflated": "one CSV, deflated",
     "many": "small files, half of them deflated",
+    "datasets": "such small files in each of four datasets",
 }
+#: Has a crawl of several, as crawls are: its start is paid once.
+SEVERAL = "datasets"
+_SEVERAL_OF = 4
 #: Tells what starting costs.
 TINY = "tiny"
 
@@ -52,21 +56,22 @@ class Proof:
 
 @dataclass(frozen=True)
 class Object:
-    """A dataset: its archive, and the files in that by their name."""
+    """A dataset, or several that are alike: the archive, and the files in that by their name."""
 
-    ref: str
+    slug: str
+    refs: tuple[str, ...]
     archive: Proof
     files: dict[str, Proof]
 
     @property
-    def slug(self) -> str:
-        """Its key in ``WORDS``."""
-        return self.ref.partition("/")[2]
+    def packed(self) -> int:
+        """Bytes of all the archives."""
+        return self.archive.size * len(self.refs)
 
     @property
     def unpacked(self) -> int:
-        """Bytes of its files."""
-        return sum(proof.size for proof in self.files.values())
+        """Bytes of all the files."""
+        return sum(proof.size for proof in self.files.values()) * len(self.refs)
 
 
 @dataclass(frozen=True)
@@ -107,11 +112,16 @@ def serving(folder: Path, size: int, members: int) -> Iterator[Served]:
 
 def _read(about: dict[str, Any], folder: Path) -> Served:
     objects = {}
-    for ref, (archive, files) in json.loads((folder / "truth.json").read_text("utf-8")).items():
+    for slug, (archive, files) in json.loads((folder / "truth.json").read_text("utf-8")).items():
         proofs = {name: Proof(*proof) for name, proof in files.items()}
-        made = Object(ref, Proof(*archive), proofs)
-        objects[made.slug] = made
+        objects[slug] = Object(slug, _refs(slug), Proof(*archive), proofs)
     return Served(about["url"], about["crawler_env"], about["env"], objects)
+
+
+def _refs(slug: str) -> tuple[str, ...]:
+    if slug != SEVERAL:
+        return (f"bench/{slug}",)
+    return tuple(f"bench/{slug}-{number}" for number in range(1, _SEVERAL_OF + 1))
 
 
 # -- in the process of its own --------------------------------------------------------------------
@@ -174,7 +184,7 @@ def make(folder: Path, size: int, members: int) -> dict[str, Path]:
     """Make the archives, and ``truth.json`` with what they must unpack to; the archives by ref."""
     dice = random.Random(1)
     pattern = _table(dice, min(size, _PATTERN))
-    archives = {slug: _Archive(folder / f"{slug}.zip") for slug in WORDS}
+    archives = {slug: _Archive(folder / f"{slug}.zip") for slug in WORDS if slug != SEVERAL}
     archives[TINY].add("tiny.bin", _noise(1000), 1000, deflated=False)
     archives["stored"].add("stored.bin", _noise(size), size, deflated=False)
     archives["deflated"].add("table.csv", _repeated(pattern, size), size, deflated=True)
@@ -186,9 +196,10 @@ def make(folder: Path, size: int, members: int) -> dict[str, Path]:
             archives["many"].add(f"{name}.csv", iter([piece]), len(piece), deflated=True)
         else:
             archives["many"].add(f"{name}.bin", _noise(length), length, deflated=False)
-    truth = {f"bench/{slug}": archive.close() for slug, archive in archives.items()}
+    truth = {slug: archive.close() for slug, archive in archives.items()}
+    truth[SEVERAL], archives[SEVERAL] = truth["many"], archives["many"]
     (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
-    return {f"bench/{slug}": archive.path for slug, archive in archives.items()}
+    return {ref: archive.path for slug, archive in archives.items() for ref in _refs(slug)}
 
 
 def serve(folder: Path, size: int, members: int) -> None:

@@ -23,7 +23,7 @@ from tests.transfer.stand import Asked, Object, Reply, Storage, status
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
 #: More are tried by KAGGLECRAWL_SEEDS.
-SEEDS = int(os.environ.get("KAGGLECRAWL_SEEDS", "80"))
+SEEDS = int(os.environ.get("KAGGLECRAWL_SEEDS", "40"))
 SIZES = (0, 1, 500, 30_000, 300_000, READ_THROUGH + 50_000)
 CHOICES = (
     Choice(),
