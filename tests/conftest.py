@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.truth import DatasetTruth
 
 ROOT = Path(__file__).parent.parent
+# how long an example takes is the machine's affair
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 #: Fast for a server on this machine; everything else as the project has it.
 QUICK = (
     "-s",

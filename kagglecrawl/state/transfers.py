@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from kagglecrawl.kaggle.names import NameCollision, folded
+from kagglecrawl.state.leases import Interrupted
 from kagglecrawl.state.store import MemberRow, Store, TransferRow
 
 #: Not wanted, or not possible: another of the same archive has this place.
@@ -126,7 +127,8 @@ class Transfers:
             self._store.add_transfer(key, place, folder, secrets.token_hex(4))
             self.commit()  # a folder that a kill leaves must be known to be this job's
         row = self._store.transfer(key)
-        assert row is not None
+        if row is None:  # the job's file cannot be written: the crawl is ending
+            raise Interrupted
         return row
 
     def of(self, key: str) -> TransferRow | None:

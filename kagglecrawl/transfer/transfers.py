@@ -210,6 +210,7 @@ class Transfers:
             work = self._work(request, row, target)
             response = await self._watched(work, transfer)
             if response is not None:
+                work.staging.forget_if_empty()
                 if response.status in _GONE:
                     work.staging.remove()
                     self._job.begin_anew(row.number, "", 0)
