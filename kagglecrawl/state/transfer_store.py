@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kagglecrawl.state.database import Database
 
@@ -31,8 +32,7 @@ class TransferRow:
     finished: bool
 
 
-@dataclass(frozen=True)
-class MemberRow:
+class MemberRow(NamedTuple):
     """A member of a transfer's archive; ``reason`` says why it is left out, ``sha256`` that it is
     on disk, ``size`` and ``packed`` are bytes."""
 
@@ -120,19 +120,7 @@ class TransferStore(Database):
         done = self._db.execute(
             f"INSERT OR IGNORE INTO member (transfer, place, {_MEMBER}) "  # noqa: S608
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                transfer,
-                place,
-                member.number,
-                member.name,
-                member.size,
-                member.packed,
-                member.crc32,
-                member.method,
-                member.offset,
-                member.reason,
-                member.sha256,
-            ),
+            (transfer, place, *member),
         )
         return done.rowcount > 0
 
@@ -147,7 +135,7 @@ class TransferStore(Database):
             "ORDER BY offset, number LIMIT ?",
             (transfer, limit),
         )
-        return [MemberRow(*row) for row in found]
+        return [MemberRow._make(row) for row in found]
 
     def size_wanted(self, transfer: int) -> int:
         """The bytes of all that are to be had and are not."""
@@ -164,7 +152,7 @@ class TransferStore(Database):
             "AND sha256 IS NOT NULL ORDER BY number LIMIT ?",
             (transfer, after, limit),
         )
-        return [MemberRow(*row) for row in found]
+        return [MemberRow._make(row) for row in found]
 
     def member_names(self, transfer: int) -> list[tuple[str, int]]:
         """Name and size of every file, in the directory's order."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import NamedTuple
 
 from kagglecrawl.kaggle.names import NameCollision, folded
 from kagglecrawl.state.leases import Interrupted
@@ -22,8 +23,7 @@ from kagglecrawl.state.store import MemberRow, Store, TransferRow
 COLLISION = "collision"
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A member as its archive's directory lists it; ``reason`` is why it is left out, or empty."""
 
     number: int
@@ -164,21 +164,9 @@ class Transfers:
         return taken
 
     def _add(self, number: int, each: Listed, place: bytes | None, reason: str = "") -> bool:
-        return self._store.add_member(
-            number,
-            MemberRow(
-                each.number,
-                each.name.encode("utf-8", "backslashreplace").decode(),
-                each.size,
-                each.packed,
-                each.crc32,
-                each.method,
-                each.offset,
-                reason,
-                None,
-            ),
-            place,
-        )
+        name = each.name.encode("utf-8", "backslashreplace").decode()
+        row = MemberRow(each.number, name, *each[2:7], reason, None)
+        return self._store.add_member(number, row, place)
 
     def wanted(self, number: int, limit: int) -> list[MemberRow]:
         """The first members, by their offset, that are to be unpacked and are not."""

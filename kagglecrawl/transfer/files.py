@@ -6,9 +6,7 @@ import contextlib
 import errno
 import logging
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,29 +29,13 @@ _LARGE = 8 << 20
 _LONGEST_UNNOTED = 5.0
 #: Bytes after which the disk is looked at again.
 _LOOK_EVERY = 16 << 20
-#: Files up to this size are small; so many, or so many bytes, are handed over at once to be
-#: written, and so many times before that is waited for.
+#: Files up to this size are small: they are proved in memory, and then written at once.
 SMALL = 1 << 18
-_SMALL_FILES = 64
-_SMALL_BYTES = 1 << 20
-_MOST_HANDED_OVER = 4
 #: So many that are left out are named in the log.
 _NAMED = 20
 #: What a disk says of a name that is in the way, or that it cannot have.
 _TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _UNNAMEABLE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
-
-
-@dataclass
-class _Small:
-    """A small file on its way; ``bad`` if the disk does not have it."""
-
-    number: int
-    path: Path
-    content: list[bytes]
-    size: int
-    sha256: bytes
-    bad: BadMember | None = None
 
 
 class Files:
@@ -67,59 +49,20 @@ class Files:
         self._digests: list[tuple[int, int, bytes]] = []
         self._bytes = self._since_look = self._refused = 0
         self._since = time.monotonic()
-        #: Small files are written by another thread while the next ones are unpacked.
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"files of {notes.key}")
-        self._small: list[_Small] = []
-        self._small_bytes = 0
-        self._writing: deque[Future[list[_Small]]] = deque()
-        #: Why one of them could not be written.
-        self._broken: BaseException | None = None
+        #: Sums up large pieces while the next ones are unpacked.
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"sums of {notes.key}")
 
     def put(self, number: int, path: Path, content: list[bytes], size: int, sha256: bytes) -> None:
-        """A whole small file, that is proved; what is wrong with its place shows at ``flush``."""
-        self._small.append(_Small(number, path, content, size, sha256))
-        self._small_bytes += size
-        if len(self._small) >= _SMALL_FILES or self._small_bytes >= _SMALL_BYTES:
-            self._hand_over()
-        self._wrote(size)
-
-    def _hand_over(self) -> None:
-        small, self._small, self._small_bytes = self._small, [], 0
-        self._writing.append(self.pool.submit(self._write_small, small))
-        while len(self._writing) > _MOST_HANDED_OVER:
-            self._take_back()
-
-    def _write_small(self, small: list[_Small]) -> list[_Small]:
-        for each in small:
-            try:
-                with self.open(each.path) as file:
-                    for piece in each.content:
-                        _write_all(file, piece)
-            except OSError as error:
-                raise unwritable(error) from None
-            except BadMember as bad:
-                each.bad = bad
-            each.content = []
-        return small
-
-    def _take_back(self) -> None:
+        """A whole small file, that is proved; raises ``BadMember`` where its place is taken."""
+        file = self.open(path)
         try:
-            written = self._writing.popleft().result()
-        except BaseException as error:
-            self._broken = error
-            raise
-        for each in written:
-            if each.bad is None:
-                self.done(each.number, each.size, each.sha256)
-            else:
-                self.refuse(each.number, each.path, each.size, each.bad)
-
-    def settle(self) -> None:
-        """Let all small files be written: whoever comes first has a place."""
-        if self._small:
-            self._hand_over()
-        while self._writing:
-            self._take_back()
+            _write_all(file, b"".join(content))
+        except OSError as error:
+            raise unwritable(error) from None
+        finally:
+            self.close(file)
+        self._wrote(size)
+        self.done(number, size, sha256)
 
     def refuse(self, number: int, path: Path, size: int, bad: BadMember) -> None:
         """A member is left out; the first ones are named in the log."""
@@ -139,7 +82,7 @@ class Files:
             logger.warning("More files of %s are left out, and counted", self._notes.key)
 
     def end(self) -> None:
-        """No more is written."""
+        """No more is unpacked."""
         self.pool.shutdown(cancel_futures=True)
 
     def open(self, path: Path, *, keep: int = 0) -> BinaryIO:
@@ -187,18 +130,14 @@ class Files:
 
     def due(self, following: int = 0) -> bool:
         """Is it time to make safe what was written, before a member of so many bytes?"""
-        if not (self._digests or self._small or self._writing):
+        if not self._digests:
             return False
         if following >= _LARGE or time.monotonic() - self._since >= _LONGEST_UNNOTED:
             return True
         return self._bytes >= _MOST_UNNOTED
 
     def flush(self, position: int, crc32c: int) -> None:
-        """Make it safe, and note it. Nothing is noted once a file could not be written: what comes
-        behind it would hide that it is missing."""
-        if self._broken is not None:
-            raise self._broken
-        self.settle()
+        """Make it safe, and note it."""
         try:
             self._staging.sync()
         except OSError as error:

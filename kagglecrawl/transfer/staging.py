@@ -39,8 +39,8 @@ class Staging:
         self.archive = target.with_name(f"{name}.archive.incomplete")
         #: What somebody else needs beside it while it fetches and unpacks.
         self.scratch = target.with_name(f"{name}.scratch.incomplete")
-        self._unsafe: set[Path] = set()
-        self._parents: set[Path] = set()
+        self._unsafe: set[str] = set()
+        self._parents: set[str] = set()
 
     def prepare(self) -> None:
         """Make the folder; it is empty, or holds what an earlier run has left."""
@@ -64,7 +64,7 @@ class Staging:
 
     def make_folder(self, path: Path) -> None:
         """One of the archive's folders, and those above it. No link is taken for a folder."""
-        if path in self._parents or path == self.folder:
+        if str(path) in self._parents or path == self.folder:
             return
         self.make_folder(path.parent)
         try:
@@ -74,12 +74,14 @@ class Staging:
                 raise
         if len(self._parents) > _PARENTS_KEPT:
             self._parents.clear()
-        self._parents.add(path)
-        self._unsafe |= {path, path.parent}
+        self._parents.add(str(path))
+        self._unsafe |= {str(path), str(path.parent)}
 
     def open(self, path: Path, *, keep: int = 0) -> BinaryIO:
         """Open a member's file for writing, behind its first ``keep`` bytes."""
-        self.make_folder(path.parent)
+        folder, _, _ = str(path).rpartition(os.sep)
+        if folder not in self._parents:
+            self.make_folder(path.parent)
         flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         if not keep:
             flags |= os.O_TRUNC
@@ -87,12 +89,12 @@ class Staging:
         if keep:
             file.truncate(keep)
             file.seek(keep)
-        self._unsafe |= {path, path.parent}
+        self._unsafe |= {str(path), folder}
         return file
 
     def written(self, path: Path) -> None:
         """Somebody else has written this file, or made this folder."""
-        self._unsafe |= {path, path.parent}
+        self._unsafe |= {str(path), str(path.parent)}
 
     def sync(self) -> None:
         """Make what was written safe on disk, names as well."""
@@ -101,7 +103,7 @@ class Staging:
             return
         for path in sorted(paths):
             with contextlib.suppress(FileNotFoundError):
-                _sync(path)
+                _sync(Path(path))
 
     def publish(self) -> None:
         """Give the folder its name. Into one that is there, it is merged file by file: what else is

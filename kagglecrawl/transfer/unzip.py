@@ -266,7 +266,6 @@ class Unzip:
             self._source.stop_at = stop
         zips.check_local_header(header, _member_of(row))
         if row.name.endswith("/"):
-            self._files.settle()
             self._files.make_folder(path)
             self._files.done(row.number, 0, hashlib.sha256().digest())
             return
@@ -278,7 +277,6 @@ class Unzip:
             self._inflate(stream, row, content.append, proof)
             self._files.put(row.number, path, content, row.size, proof.sha256)
             return
-        self._files.settle()
         file = self._files.open(path, keep=kept)
         try:
             self._inflate(stream, row, partial(self._files.write, file), proof)

@@ -241,7 +241,7 @@ def test_a_disk_that_is_full(kit: Kit, what: str) -> None:
     assert kit.meter.written == 0
 
 
-# -- small files, and checksums, by another thread -------------------------------------------------
+# -- small files, and checksums by another thread --------------------------------------------------
 
 
 def small(kit: Kit, *names: str) -> None:
@@ -261,44 +261,16 @@ def test_small_files_are_there_when_they_are_noted(kit: Kit) -> None:
 def test_whoever_comes_first_has_the_place(tmp_path: Path) -> None:
     names = ("a", "a/b", "c/d", "c", "e", "e/f/g")
     kit = Kit(Bench(tmp_path), *((name, 1) for name in names))
-    small(kit, *names)
+    refused = []
+    for number, name in enumerate(names):
+        try:
+            kit.files.put(number, kit.path(name), [name.encode(), b"!"], len(name) + 1, b"sha256")
+        except BadMember as bad:
+            refused.append((name, bad.reason))
     kit.files.flush(1, 1)
     kit.files.end()
     assert kit.bench.files() == {"a": b"a!", "c/d": b"c/d!", "e": b"e!"}
-    done = {"a", "c/d", "e"}
-    assert kit.bench.members() == {n: "done" if n in done else COLLISION for n in names}
-
-
-def test_a_large_file_comes_behind_the_small_ones_before_it(tmp_path: Path) -> None:
-    kit = Kit(Bench(tmp_path), ("a", 1), ("a/large", 1))
-    small(kit, "a")
-    kit.files.settle()
-    with pytest.raises(BadMember):
-        kit.files.open(kit.path("a/large"))
-    kit.files.end()
-
-
-def test_many_small_files_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the disk is, no more than a few batches are in memory."""
-    names = [f"{n}.csv" for n in range(2_000)]
-    kit = Kit(Bench(tmp_path), *((name, 6) for name in names))
-    opened = Staging.open
-    most = written = 0
-
-    def slowly(self: Staging, path: Path, *, keep: int = 0) -> BinaryIO:
-        nonlocal written
-        written += 1
-        return opened(self, path, keep=keep)
-
-    monkeypatch.setattr(Staging, "open", slowly)
-    for number, name in enumerate(names):
-        kit.files.put(number, kit.path(name), [b"x"], 1, b"sha256")
-        most = max(most, number + 1 - written)
-    kit.files.flush(1, 1)
-    kit.files.end()
-    assert written == 2_000
-    assert most <= 64 * 6
-    assert set(kit.bench.members().values()) == {"done"}
+    assert refused == [("a/b", COLLISION), ("c", COLLISION), ("e/f/g", COLLISION)]
 
 
 @pytest.mark.parametrize("step", [1, 100, (1 << 17) - 1, 1 << 17, 1 << 20])

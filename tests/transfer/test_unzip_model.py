@@ -143,7 +143,6 @@ def test_in_the_end_everything_is_there(
     dice = random.Random(seed)
     monkeypatch.setattr(zips, "TAIL", dice.choice((70_000, 300_000, 1 << 20)))
     monkeypatch.setattr(files_module, "_MOST_UNNOTED", dice.choice((1_000, 100_000, 32 << 20)))
-    monkeypatch.setattr(files_module, "_SMALL_FILES", dice.choice((1, 3, 64)))
     monkeypatch.setattr(files_module, "SMALL", dice.choice((0, 1_000, 1 << 18)))
     data = zipped(*some_entries(dice), zip64=dice.random() < 0.2)
     choice = dice.choice(CHOICES)
