@@ -20,6 +20,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.transfers
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.transfer_kills
 
 schemas: $(VENV)/.crawl
 	$(BIN)/python -m kagglecrawl.items docs/schemas
