@@ -135,7 +135,7 @@ class TransferStore(Database):
             "ORDER BY offset, number LIMIT ?",
             (transfer, limit),
         )
-        return [MemberRow._make(row) for row in found]
+        return [MemberRow(*row) for row in found]
 
     def size_wanted(self, transfer: int) -> int:
         """The bytes of all that are to be had and are not."""
@@ -152,7 +152,7 @@ class TransferStore(Database):
             "AND sha256 IS NOT NULL ORDER BY number LIMIT ?",
             (transfer, after, limit),
         )
-        return [MemberRow._make(row) for row in found]
+        return [MemberRow(*row) for row in found]
 
     def member_names(self, transfer: int) -> list[tuple[str, int]]:
         """Name and size of every file, in the directory's order."""
