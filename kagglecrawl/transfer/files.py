@@ -168,6 +168,19 @@ def listed(member: Member, reason: str) -> Listed:
     )
 
 
+def all_there(staging: Staging, notes: Notes) -> bool:
+    """Is all that an earlier run has noted there, and as large as it was? What is not is to be had
+    again."""
+    after, whole = 0, True
+    while rows := notes.stored(after, BATCH):
+        missing = [r.number for r in rows if not staging.has(r.name, r.size, r.sha256 or b"")]
+        if missing:
+            notes.missing(missing)
+            whole = False
+        after = rows[-1].number + 1
+    return whole
+
+
 def too_dense(choice: Choice) -> Unusable:
     """An archive that would fill any disk."""
     return Unusable(

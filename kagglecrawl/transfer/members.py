@@ -11,6 +11,10 @@ RATIO_FROM = 1 << 20
 """Bytes unpacked from which on a ratio is looked at: a small file of blanks packs very well."""
 
 
+CHOSEN = frozenset({"", "only", "max_bytes"})
+"""Of the reasons in `Choice.why_not`, those that are the user's, and not the archive's."""
+
+
 class BadArchive(ValueError):
     """An archive cannot be read; the text is one sentence saying what is wrong with it."""
 

@@ -12,8 +12,8 @@ import logging
 from kagglecrawl.kaggle.errors import Damaged, Unusable
 from kagglecrawl.transfer import tars, zips
 from kagglecrawl.transfer.disk import DiskGuard
-from kagglecrawl.transfer.files import BATCH, Files, listed, too_dense
-from kagglecrawl.transfer.members import RATIO_FROM, BadArchive, BadMember, Choice, Member
+from kagglecrawl.transfer.files import Files, all_there, listed, too_dense
+from kagglecrawl.transfer.members import CHOSEN, RATIO_FROM, BadArchive, BadMember, Choice, Member
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.source import PIECE, Changed, Remote
 from kagglecrawl.transfer.spool import LocalSource, fetch
@@ -80,21 +80,13 @@ class Unpacking:
             self._staging.remove()
             self._staging.prepare()
             self._notes.begin_anew(remote.validator, remote.size)
-        if same and known.listed and known.directory < 0 and self._all_there():
-            return  # a tar, whose files were on their way to their place
+        of_tar = same and known.listed and known.directory < 0
+        if of_tar and all_there(self._staging, self._notes) and not self._notes.wanted(1):
+            return  # its files were on their way to their place
         if remote.ranged and self._is_zip(tail):
             Unzip(remote, self._staging, self._choice, self._notes, self._guard).run(tail)
             return
         self._spool(go_on=same and remote.ranged)
-
-    def _all_there(self) -> bool:
-        after = 0
-        while rows := self._notes.stored(after, BATCH):
-            has = self._staging.has
-            if not all(has(row.name, row.size, row.sha256 or b"") for row in rows):
-                return False
-            after = rows[-1].number + 1
-        return not self._notes.wanted(1)
 
     def _is_zip(self, tail: bytes) -> bool:
         try:
@@ -153,7 +145,7 @@ class Unpacking:
                 self._forget()
                 raise too_dense(self._choice)
             reason = self._choice.why_not(member)
-            if reason not in {"", "only", "max_bytes"}:
+            if reason not in CHOSEN:
                 files.tell(member.name, f"it is refused ({reason})")
             if self._notes.note([listed(member, reason)], exact=exact):
                 self._take(files, member, content)

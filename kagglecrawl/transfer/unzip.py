@@ -20,8 +20,8 @@ from kagglecrawl.state.store import MemberRow
 from kagglecrawl.state.transfers import COLLISION, Listed
 from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.disk import DiskGuard, unwritable
-from kagglecrawl.transfer.files import BATCH, SMALL, Files, listed, too_dense
-from kagglecrawl.transfer.members import RATIO_FROM, BadMember, Choice, Member
+from kagglecrawl.transfer.files import BATCH, SMALL, Files, all_there, listed, too_dense
+from kagglecrawl.transfer.members import CHOSEN, RATIO_FROM, BadMember, Choice, Member
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.proof import Proof
 from kagglecrawl.transfer.source import PIECE, Changed
@@ -34,8 +34,6 @@ ATTEMPTS = 3
 _BELIEVED = 3
 #: From so many bytes on disk on, a stored member is gone on with in its middle.
 _WORTH_KEEPING = 1 << 20
-#: Reasons for leaving out a member that are ours, and not the archive's.
-_CHOSEN = {"", "only", "max_bytes"}
 #: Bytes asked for to have a local header: its name and extra field are at most 64 KiB each.
 _HEADER_SPAN = zips.LOCAL_HEADER + 2 * 0xFFFF
 
@@ -75,7 +73,7 @@ class Unzip:
         directory = self._where = zips.find_directory(tail, self._source.size)
         whole = True
         if self._notes.known().listed:
-            whole = self._all_there()
+            whole = all_there(self._staging, self._notes)
         else:
             self._list(directory)
         known = self._notes.known()
@@ -117,8 +115,8 @@ class Unzip:
             entries, left = piece[:left], max(0, left - len(piece))
             for each in reader.feed(entries):
                 reason = self._choice.why_not(each)
-                doubtful = doubtful or reason not in _CHOSEN
-                if reason not in _CHOSEN:
+                doubtful = doubtful or reason not in CHOSEN
+                if reason not in CHOSEN:
                     self._files.tell(each.name, f"it is refused ({reason})")
                 members.append(listed(each, reason))
             if len(members) >= BATCH:
@@ -155,19 +153,6 @@ class Unzip:
         stream.check()
         if crc32c != self._notes.known().directory:
             raise Damaged("the archive's directory was damaged on the way")
-
-    def _all_there(self) -> bool:
-        """What an earlier run has noted must be there, and as large as it was; else it is to be had
-        again."""
-        after, whole = 0, True
-        while rows := self._notes.stored(after, BATCH):
-            has = self._staging.has
-            missing = [r.number for r in rows if not has(r.name, r.size, r.sha256 or b"")]
-            if missing:
-                self._notes.missing(missing)
-                whole = False
-            after = rows[-1].number + 1
-        return whole
 
     def _reserve(self) -> None:
         """Room on the disk. Raises ``NoSpace``, and ``Unusable`` for what would fill any."""
