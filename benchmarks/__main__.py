@@ -18,7 +18,8 @@ from benchmarks import flood, report
 from benchmarks.contenders import PAGE_ROWS, Bench, Contender, Run
 from benchmarks.processes import BenchmarkError, ReplicaProcess
 from benchmarks.report import Result, verdict
-from kagglecrawl.replica.world import Scale, World
+from kagglecrawl.replica.scales import Scale
+from kagglecrawl.replica.world import World
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kagglecrawl.replica.world import Scale, World
+from kagglecrawl.replica.scales import Scale
+from kagglecrawl.replica.world import World
 from tests.killing.look import Faults
 from tests.killing.points import POINTS, When
 from tests.killing.shapes import SHAPES, Shape

@@ -5,7 +5,7 @@ import argparse
 from scrapy.commands import ScrapyCommand
 from scrapy.exceptions import UsageError
 
-from kagglecrawl.replica.world import SCALES
+from kagglecrawl.replica.scales import SCALES
 
 
 class Command(ScrapyCommand):

@@ -12,7 +12,6 @@ from itemadapter import ItemAdapter
 from scrapy.crawler import Crawler
 from scrapy.statscollectors import StatsCollector
 
-from kagglecrawl.pipelines.converter import convert_all
 from kagglecrawl.pipelines.regions import Region, regions
 
 # A converted text can hold HTML that was not HTML before (two halves of a tag that meet), so the
@@ -96,6 +95,9 @@ def _convert(text: str) -> str:
     found = list(regions(text, _bound_lines(text)))
     if not found:
         return text
+    # Here, since most texts hold no HTML, and what it loads is a tenth of the start of a crawl.
+    from kagglecrawl.pipelines.converter import convert_all
+
     output, position, mixed = _Output(), 0, False
     for region, markdown in zip(found, convert_all([r.html for r in found]), strict=True):
         between = text[position : region.start]

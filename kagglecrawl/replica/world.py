@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
 
 from kagglecrawl.replica import prose
 from kagglecrawl.replica.dice import Dice
+from kagglecrawl.replica.scales import SCALES, Scale
 from kagglecrawl.replica.truth import (
     Archive,
     DatasetTruth,
@@ -21,11 +21,6 @@ from kagglecrawl.replica.truth import (
     State,
     Tag,
 )
-
-Scale = Literal["small", "medium", "large"]
-
-SCALES: dict[Scale, int] = {"small": 240, "medium": 2_000, "large": 12_000}
-"""Datasets at each scale. Large is beyond the 10,000 rows that Kaggle lists."""
 
 LICENCES = (
     Licence("CC0-1.0", "CC0: Public Domain", "CC"),

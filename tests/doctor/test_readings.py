@@ -13,8 +13,8 @@ from scrapy.statscollectors import StatsCollector
 from scrapy.utils.test import get_crawler
 
 from kagglecrawl import findings
-from kagglecrawl.commands.doctor import _outcome
 from kagglecrawl.doctor import checks, lessons, text
+from kagglecrawl.doctor.console import _outcome
 from kagglecrawl.doctor.probes import LIMIT, PROBES, Answer, Evidence, comparisons, planned
 from kagglecrawl.doctor.questions import QUESTIONS
 from kagglecrawl.doctor.spider import DoctorSpider

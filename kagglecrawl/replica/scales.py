@@ -1,0 +1,8 @@
+"""How large a world is made: a module of its own, for the command line to load quickly."""
+
+from typing import Literal
+
+Scale = Literal["small", "medium", "large"]
+
+SCALES: dict[Scale, int] = {"small": 240, "medium": 2_000, "large": 12_000}
+"""Datasets at each scale. Large is beyond the 10,000 rows that Kaggle lists."""
