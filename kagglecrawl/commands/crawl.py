@@ -134,6 +134,7 @@ class Command(ScrapyCrawl):
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
         self.crawler_process.start()
+        gc.freeze()  # it all ends now: nothing is looked through a last time
         return crawler
 
     # -- checks -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -115,25 +116,38 @@ class TransferStore(Database):
         """Its files are at their place."""
         self._db.execute("UPDATE transfer SET finished = 1 WHERE id = ?", (number,))
 
-    def add_member(self, transfer: int, member: MemberRow, place: bytes | None) -> bool:
-        """Note a member; False if its number is known, or another has its place."""
-        done = self._db.execute(
+    def add_members(
+        self, transfer: int, members: Sequence[tuple[MemberRow, bytes | None]]
+    ) -> list[MemberRow]:
+        """Note members, each with its place; those are returned whose place another has."""
+        done = self._db.executemany(
             f"INSERT OR IGNORE INTO member (transfer, place, {_MEMBER}) "  # noqa: S608
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (transfer, place, *member),
+            ((transfer, place, *member) for member, place in members),
         )
-        return done.rowcount > 0
+        if done.rowcount == len(members):
+            return []
+        numbers = [member.number for member, _ in members]
+        known = self._db.execute(
+            "SELECT number FROM member WHERE transfer = ? AND number BETWEEN ? AND ?",
+            (transfer, min(numbers), max(numbers)),
+        )
+        there = {number for (number,) in known}
+        return [member for member, _ in members if member.number not in there]
 
     def forget_members(self, transfer: int) -> None:
         """All of them."""
         self._db.execute("DELETE FROM member WHERE transfer = ?", (transfer,))
 
-    def wanted_members(self, transfer: int, limit: int) -> list[MemberRow]:
-        """The first that are to be had and are not, by their offset."""
+    def wanted_members(
+        self, transfer: int, limit: int, after: MemberRow | None = None
+    ) -> list[MemberRow]:
+        """The first that are to be had and are not, by their offset; behind this one."""
+        last = (-1, -1) if after is None else (after.offset, after.number)
         found = self._db.execute(
             f"SELECT {_MEMBER} FROM member WHERE transfer = ? AND {_WANTED} "  # noqa: S608
-            "ORDER BY offset, number LIMIT ?",
-            (transfer, limit),
+            "AND (offset, number) > (?, ?) ORDER BY offset, number LIMIT ?",
+            (transfer, *last, limit),
         )
         return [MemberRow(*row) for row in found]
 
@@ -169,15 +183,15 @@ class TransferStore(Database):
         ).fetchone()
         return int(found[0])
 
-    def member_done(
-        self, transfer: int, number: int, size: int | None, sha256: bytes | None
+    def members_at(
+        self, transfer: int, members: Iterable[tuple[int, int | None, bytes | None]]
     ) -> None:
-        """It is on disk, with this size and checksum; without one, it is not. A size that was
-        not known before is noted."""
-        self._db.execute(
+        """Number, size and checksum of members that are on disk; without these, of some that are
+        not. A size that was not known before is noted."""
+        self._db.executemany(
             "UPDATE member SET sha256 = ?, size = coalesce(?, size) "
             "WHERE transfer = ? AND number = ?",
-            (sha256, size, transfer, number),
+            ((sha256, size, transfer, number) for number, size, sha256 in members),
         )
 
     def member_left_out(self, transfer: int, number: int, reason: str) -> None:

@@ -154,23 +154,22 @@ class Transfers:
         Two members never share a place: the second is left out. With ``exact`` places are compared
         byte by byte, else as a file system does that knows neither case nor composition.
         """
-        taken: list[int] = []
+        rows = [
+            (_row(each), None if each.reason else _place(each.name, exact=exact))
+            for each in members
+        ]
         with self._write():
-            for each in members:
-                if each.reason or not self._add(number, each, _place(each.name, exact=exact)):
-                    self._add(number, each, None, each.reason or COLLISION)
-                else:
-                    taken.append(each.number)
-        return taken
+            second = self._store.add_members(number, rows)
+            if second:
+                again = [MemberRow(*row[:7], COLLISION, None) for row in second]
+                self._store.add_members(number, [(row, None) for row in again])
+        left_out = {row.number for row in second}
+        return [row.number for row, _ in rows if not row.reason and row.number not in left_out]
 
-    def _add(self, number: int, each: Listed, place: bytes | None, reason: str = "") -> bool:
-        name = each.name.encode("utf-8", "backslashreplace").decode()
-        row = MemberRow(each.number, name, *each[2:7], reason, None)
-        return self._store.add_member(number, row, place)
-
-    def wanted(self, number: int, limit: int) -> list[MemberRow]:
-        """The first members, by their offset, that are to be unpacked and are not."""
-        return self._store.wanted_members(number, limit)
+    def wanted(self, number: int, limit: int, after: MemberRow | None = None) -> list[MemberRow]:
+        """The first members, by their offset, that are to be unpacked and are not; behind this
+        one."""
+        return self._store.wanted_members(number, limit, after)
 
     def size_wanted(self, number: int) -> int:
         """Bytes that are to be unpacked and are not."""
@@ -195,16 +194,14 @@ class Transfers:
         before ``position`` were read; ``crc32c`` is their checksum, or -1 if some were passed
         over."""
         with self._write():
-            for member, size, sha256 in digests:
-                self._store.member_done(number, member, size, sha256)
+            self._store.members_at(number, digests)
             self._store.transfer_at_position(number, position, crc32c)
             self.commit()
 
     def missing(self, number: int, members: Iterable[int]) -> None:
         """These were noted as done, and are not there."""
         with self._write():
-            for member in members:
-                self._store.member_done(number, member, None, None)
+            self._store.members_at(number, ((member, None, None) for member in members))
 
     def leave_out(self, number: int, member: int, reason: str) -> None:
         """A member cannot be had, for this reason, a word."""
@@ -225,6 +222,11 @@ class Transfers:
     def _write(self) -> AbstractContextManager[None]:
         self._changed()
         return self._writing()
+
+
+def _row(each: Listed) -> MemberRow:
+    name = each.name.encode("utf-8", "backslashreplace").decode()
+    return MemberRow(each.number, name, *each[2:], None)
 
 
 def _place(name: str, *, exact: bool) -> bytes | None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from kagglecrawl.kaggle.errors import Unusable
+from kagglecrawl.state.store import MemberRow
 from kagglecrawl.state.transfers import COLLISION, Listed, Meter
 from kagglecrawl.transfer.disk import DiskGuard, unwritable
 from kagglecrawl.transfer.members import BadMember, Choice, Member, shown
@@ -22,8 +27,8 @@ logger = logging.getLogger(__name__)
 #: Members that are looked at at once.
 BATCH = 2048
 #: Bytes after which what was done is made safe and noted, and the size of a member before which
-#: it is: a kill costs what has come since, or the one large member that was under way.
-_MOST_UNNOTED = 32 << 20
+#: it is: a kill costs twice as much at most, or the one large member that was under way.
+_MOST_UNNOTED = 16 << 20
 _LARGE = 8 << 20
 #: Seconds after which it is, too.
 _LONGEST_UNNOTED = 5.0
@@ -36,6 +41,15 @@ _NAMED = 20
 #: What a disk says of a name that is in the way, or that it cannot have.
 _TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _UNNAMEABLE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+
+
+class _Flush(NamedTuple):
+    """What is being made safe, and will then be noted."""
+
+    safe: Future[None]
+    digests: list[tuple[int, int, bytes]]
+    position: int
+    crc32c: int
 
 
 class Files:
@@ -51,18 +65,26 @@ class Files:
         self._since = time.monotonic()
         #: Sums up large pieces while the next ones are unpacked.
         self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"sums of {notes.key}")
+        #: Members that are made safe while the next ones are written.
+        self._flushing: _Flush | None = None
 
-    def put(self, number: int, path: Path, content: list[bytes], size: int, sha256: bytes) -> None:
+    def put(self, number: int, name: str, content: bytes | memoryview, sha256: bytes) -> None:
         """A whole small file, that is proved; raises ``BadMember`` where its place is taken."""
-        file = self.open(path)
         try:
-            _write_all(file, b"".join(content))
+            descriptor = self._staging.create(name)
+        except OSError as error:
+            raise _of_member(self._staging.path(name), error) from None
+        try:
+            try:
+                left = memoryview(content)
+                while left:  # a disk that becomes full takes a part, and tells it by the count
+                    left = left[os.write(descriptor, left) :]
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise unwritable(error) from None
-        finally:
-            self.close(file)
-        self._wrote(size)
-        self.done(number, size, sha256)
+        self._wrote(len(content))
+        self.done(number, len(content), sha256)
 
     def refuse(self, number: int, path: Path, size: int, bad: BadMember) -> None:
         """A member is left out; the first ones are named in the log."""
@@ -128,23 +150,59 @@ class Files:
         self._digests.append((number, size, sha256))
         self._meter.files += 1
 
-    def due(self, following: int = 0) -> bool:
-        """Is it time to make safe what was written, before a member of so many bytes?"""
-        if not self._digests:
-            return False
-        if following >= _LARGE or time.monotonic() - self._since >= _LONGEST_UNNOTED:
-            return True
-        return self._bytes >= _MOST_UNNOTED
+    def pause(self, position: int, crc32c: int, following: int) -> None:
+        """Between two members, of which the next has so many bytes: is it time to make safe what
+        was written? Where that can be done while others are written, it is."""
+        if following >= _LARGE:
+            if self._digests or self._flushing:
+                self.flush(position, crc32c)
+            return
+        if self._flushing is not None and self._flushing.safe.done():
+            self._note()
+        late = time.monotonic() - self._since >= _LONGEST_UNNOTED
+        if self._digests and (late or self._bytes >= _MOST_UNNOTED):
+            self._begin_flush(position, crc32c)
 
     def flush(self, position: int, crc32c: int) -> None:
-        """Make it safe, and note it."""
+        """Make it safe, and note it: all bytes of the object before ``position`` were read, and
+        that is their checksum."""
+        self._begin_flush(position, crc32c)
+        self._note()
+
+    def _begin_flush(self, position: int, crc32c: int) -> None:
+        self._note()
+        make_safe = partial(self._staging.make_safe, self._staging.take_unsafe())
+        safe = _in_thread(make_safe, f"sync of {self._notes.key}")
+        self._flushing = _Flush(safe, self._digests, position, crc32c)
+        self._digests, self._bytes, self._since = [], 0, time.monotonic()
+
+    def _note(self) -> None:
+        """Wait until what is being made safe is, and note it."""
+        if self._flushing is None:
+            return
+        flush, self._flushing = self._flushing, None
         try:
-            self._staging.sync()
+            flush.safe.result()
         except OSError as error:
             raise unwritable(error) from None
-        self._notes.done(self._digests, position, crc32c)
-        self._digests, self._bytes, self._since = [], 0, time.monotonic()
+        self._notes.done(flush.digests, flush.position, flush.crc32c)
         self._guard.check()
+
+
+def _in_thread(work: Callable[[], None], name: str) -> Future[None]:
+    """Not in a pool's: for those Python waits at its end, however long the disk takes."""
+    ended: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return ended
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
@@ -165,6 +223,13 @@ def listed(member: Member, reason: str) -> Listed:
         method=member.method,
         offset=member.offset,
         reason=reason,
+    )
+
+
+def member_of(row: MemberRow) -> Member:
+    """The reverse."""
+    return Member(
+        row.number, row.name, row.size, row.packed, row.crc32, row.method, row.offset, row.reason
     )
 
 

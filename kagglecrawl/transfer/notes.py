@@ -46,9 +46,9 @@ class Notes:
         """The whole directory is noted; with the checksum of its bytes, or -1."""
         self._ask(lambda: self._job.listed(self._number, crc32c))
 
-    def wanted(self, limit: int) -> list[MemberRow]:
-        """The first members that are to be had and are not, by their offset."""
-        return self._ask(lambda: self._job.wanted(self._number, limit))
+    def wanted(self, limit: int, after: MemberRow | None = None) -> list[MemberRow]:
+        """The first members that are to be had and are not, by their offset; behind this one."""
+        return self._ask(lambda: self._job.wanted(self._number, limit, after))
 
     def size_wanted(self) -> int:
         """The bytes of all of those."""

@@ -79,18 +79,27 @@ class Staging:
 
     def open(self, path: Path, *, keep: int = 0) -> BinaryIO:
         """Open a member's file for writing, behind its first ``keep`` bytes."""
-        folder, _, _ = str(path).rpartition(os.sep)
-        if folder not in self._parents:
-            self.make_folder(path.parent)
-        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        if not keep:
-            flags |= os.O_TRUNC
-        file = os.fdopen(os.open(path, flags, 0o666), "wb", buffering=0)
+        descriptor = self._open(str(path), 0 if keep else os.O_TRUNC)
+        file = os.fdopen(descriptor, "wb", buffering=0)
         if keep:
             file.truncate(keep)
             file.seek(keep)
-        self._unsafe |= {str(path), folder}
         return file
+
+    def create(self, name: str) -> int:
+        """Open a new file for the member of this name; returns its descriptor. Raises
+        ``UnsafeName``."""
+        check_path(name)
+        return self._open(f"{self.folder}/{name}", os.O_TRUNC)
+
+    def _open(self, path: str, flags: int) -> int:
+        folder, _, _ = path.rpartition(os.sep)
+        if folder not in self._parents:
+            self.make_folder(Path(folder))
+        descriptor = os.open(path, flags | _NEW, 0o666)
+        self._unsafe.add(path)
+        self._unsafe.add(folder)
+        return descriptor
 
     def written(self, path: Path) -> None:
         """Somebody else has written this file, or made this folder."""
@@ -98,7 +107,15 @@ class Staging:
 
     def sync(self) -> None:
         """Make what was written safe on disk, names as well."""
+        self.make_safe(self.take_unsafe())
+
+    def take_unsafe(self) -> set[str]:
+        """What was written and is to be made safe: the caller's business from now on."""
         paths, self._unsafe = self._unsafe, set()
+        return paths
+
+    def make_safe(self, paths: set[str]) -> None:
+        """The same, of these; it may be called in another thread."""
         if len(paths) >= _MANY and _sync_disk(self.folder):
             return
         for path in sorted(paths):
@@ -200,6 +217,8 @@ class Staging:
 
 
 _PARENTS_KEPT = 10_000
+#: To make a file, or to write to one that is there; nothing is written through a link.
+_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 #: What is said where something else is in the way, or the folder is on another disk.
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EXDEV, errno.ELOOP}
 

@@ -149,8 +149,7 @@ class Unpacking:
                 files.tell(member.name, f"it is refused ({reason})")
             if self._notes.note([listed(member, reason)], exact=exact):
                 self._take(files, member, content)
-            if files.due():
-                files.flush(source.position, -1)
+            files.pause(source.position, -1, following=0)
         files.flush(source.position, -1)
 
     def _take(self, files: Files, member: Member, content: tars.Data | None) -> None:

@@ -9,7 +9,8 @@ in the middle of one that is not compressed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +19,18 @@ import google_crc32c
 from kagglecrawl.kaggle.errors import Damaged
 from kagglecrawl.state.store import MemberRow
 from kagglecrawl.state.transfers import COLLISION, Listed
-from kagglecrawl.transfer import zips
+from kagglecrawl.transfer import small, zips
 from kagglecrawl.transfer.disk import DiskGuard, unwritable
-from kagglecrawl.transfer.files import BATCH, SMALL, Files, all_there, listed, too_dense
-from kagglecrawl.transfer.members import CHOSEN, RATIO_FROM, BadMember, Choice, Member
+from kagglecrawl.transfer.files import (
+    BATCH,
+    SMALL,
+    Files,
+    all_there,
+    listed,
+    member_of,
+    too_dense,
+)
+from kagglecrawl.transfer.members import CHOSEN, RATIO_FROM, BadMember, Choice
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.proof import Proof
 from kagglecrawl.transfer.source import PIECE, Changed
@@ -59,6 +68,8 @@ class Unzip:
         self._before_bad: Mark | None = None
         #: Was one left out that was read once?
         self._hasty = False
+        #: The number of one that was read together with others, and was not as it should be.
+        self._alone = -1
         #: How far the object was read, and its checksum, when the last member ended.
         self._so_far = (0, 0)
         #: Where the last member that was read ends.
@@ -167,14 +178,59 @@ class Unzip:
     # -- members ----------------------------------------------------------------------------------
 
     def _members(self, stream: Stream) -> None:
-        while members := self._notes.wanted(BATCH):
-            for row, stop in zip(members, _stops(members), strict=True):
-                self._source.stop_at = stop
-                if self._files.due(row.packed):
-                    self._files.flush(*self._so_far)
-                self._member(stream, row)
+        members: list[MemberRow] = []
+        while members := self._notes.wanted(BATCH, members[-1] if members else None):
+            stops, at = _stops(members), 0
+            while at < len(members):
+                self._source.stop_at = stops[at]
+                self._files.pause(*self._so_far, following=members[at].packed)
+                done = self._small(stream, members, at)
+                if not done:
+                    self._member(stream, members[at])
                 self._so_far = (stream.at, stream.crc32c)
-            self._files.flush(*self._so_far)
+                at += done or 1
+        self._files.flush(*self._so_far)
+
+    def _small(self, stream: Stream, members: Sequence[MemberRow], first: int) -> int:
+        """As many as can be read in one piece, from ``first`` on; how many there were. One that is
+        not as it should be ends them, and is to be read alone."""
+        last, row = small.together(members, first), members[first]
+        if last == first or row.offset < self._end or row.number == self._alone:
+            return 0
+        if self._bad >= _BELIEVED:  # they would all be read twice
+            return 0
+        self._reach(stream, row.offset)
+        before, start = stream.mark(), stream.at
+        stops = [each.offset - start for each in members[first + 1 : last + 1]]
+        data = bytearray()
+        try:
+            while len(data) < stops[-1] and (piece := stream.take(stops[-1] - len(data))):
+                data += piece
+        except Exception:  # what has come whole stays, whatever has happened to the rest
+            whole = bisect_right(stops, len(data))
+            self._put(memoryview(data), start, members[first : first + whole], stops)
+            raise
+        done = self._put(memoryview(data), start, members[first:last], stops)
+        if done < last - first:
+            self._alone = members[first + done].number
+            stream.back(before)
+        return done
+
+    def _put(
+        self, window: memoryview, start: int, members: Sequence[MemberRow], stops: Sequence[int]
+    ) -> int:
+        """How many of them are as they should be, and are files now."""
+        for done, (row, stop) in enumerate(zip(members, stops, strict=False)):
+            content = small.read(window, row.offset - start, stop, row)
+            if content is None:
+                self._source.meter.count("damaged_member")
+                return done
+            try:
+                self._files.put(row.number, row.name, content.data, content.sha256)
+            except BadMember:
+                return done
+            self._end = start + content.stop
+        return len(members)
 
     def _member(self, stream: Stream, row: MemberRow) -> None:
         """One member: on disk when this returns, or left out for a reason."""
@@ -185,7 +241,7 @@ class Unzip:
         path = self._staging.path(row.name)
         hasty = self._bad >= _BELIEVED and stream.proves and self._choice.takes_all
         attempts = 1 if hasty else ATTEMPTS
-        for attempt in range(1, attempts + 1):
+        for attempt in range(2 if row.number == self._alone else 1, attempts + 1):
             self._reach(stream, row.offset)
             before = stream.mark()
             try:
@@ -249,7 +305,7 @@ class Unzip:
             header += stream.exactly(zips.data_start(header) - len(header))
         finally:
             self._source.stop_at = stop
-        zips.check_local_header(header, _member_of(row))
+        zips.check_local_header(header, member_of(row))
         if row.name.endswith("/"):
             self._files.make_folder(path)
             self._files.done(row.number, 0, hashlib.sha256().digest())
@@ -260,7 +316,7 @@ class Unzip:
         if row.size <= SMALL:
             content: list[bytes] = []
             self._inflate(stream, row, content.append, proof)
-            self._files.put(row.number, path, content, row.size, proof.sha256)
+            self._files.put(row.number, row.name, b"".join(content), proof.sha256)
             return
         file = self._files.open(path, keep=kept)
         try:
@@ -330,9 +386,3 @@ def _stops(members: list[MemberRow]) -> list[int | None]:
         apart = members[at + 1].offset - end > READ_THROUGH
         stops[at] = end if apart else stops[at + 1]
     return stops
-
-
-def _member_of(row: MemberRow) -> Member:
-    return Member(
-        row.number, row.name, row.size, row.packed, row.crc32, row.method, row.offset, row.reason
-    )

@@ -300,6 +300,21 @@ def data_start(head: bytes) -> int:
     return LOCAL_HEADER + int(name) + int(extra)
 
 
+def quick_start(data: memoryview, at: int, name: bytes, method: int) -> int:
+    """Return where the data of a member begins whose local header is at `data[at]`.
+
+    -1 if the header is not all there, or not plainly that of a member with this name (in UTF-8)
+    and compression: then `check_local_header` tells.
+    """
+    if len(data) < at + LOCAL_HEADER:
+        return -1
+    sign, _, flags, found, *_, length, extra = _LOCAL.unpack_from(data, at)
+    if sign != _LOCAL_SIGN or found != method or flags & _ENCRYPTED:
+        return -1
+    ends = at + LOCAL_HEADER + int(length)
+    return ends + int(extra) if data[at + LOCAL_HEADER : ends] == name else -1
+
+
 def check_local_header(header: bytes, member: Member) -> None:
     """Check that a local header says the same as the directory.
 

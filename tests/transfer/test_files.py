@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -54,13 +56,13 @@ def kit(tmp_path: Path) -> Kit:
 
 def test_nothing_is_noted_before_it_is_safe(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    sync = Staging.sync
+    make_safe = Staging.make_safe
 
-    def synced(self: Staging) -> None:
+    def spied(self: Staging, paths: set[str]) -> None:
         order.append("sync")
-        sync(self)
+        make_safe(self, paths)
 
-    monkeypatch.setattr(Staging, "sync", synced)
+    monkeypatch.setattr(Staging, "make_safe", spied)
     kit.bench.noting = order.append
     kit.files = Files(kit.bench.staging, kit.bench.notes, kit.bench.guard, kit.meter)
     kit.put(0, "a.csv", b"abc")
@@ -84,10 +86,10 @@ def test_each_is_noted_once(kit: Kit) -> None:
 
 
 def test_what_cannot_be_made_safe_is_not_noted(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: Staging) -> None:
+    def fails(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Staging, "sync", fails)
+    monkeypatch.setattr(Staging, "make_safe", fails)
     kit.put(0, "a.csv", b"abc")
     with pytest.raises(NoSpace, match="cannot be written"):
         kit.files.flush(100, 7)
@@ -142,18 +144,44 @@ def test_when_it_is_time(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     kit.files = Files(kit.bench.staging, kit.bench.notes, kit.bench.guard, kit.meter)
-    assert not kit.files.due(1 << 40)  # nothing to note
+    synced = threading.Semaphore(0)
+    begun: list[str] = []
+
+    def slowly(*_: object) -> None:
+        begun.append("sync")
+        assert synced.acquire(timeout=60)
+
+    monkeypatch.setattr(Staging, "make_safe", slowly)
+
+    def states() -> list[str]:
+        return list(kit.bench.members().values())
+
+    kit.files.pause(1, 1, 1 << 40)  # nothing to note
     kit.put(0, "a.csv", b"abc")
-    assert not kit.files.due()
-    assert not kit.files.due(1_000)
-    assert kit.files.due(1 << 40)  # before a large one
+    kit.files.pause(1, 1, 0)
+    kit.files.pause(1, 1, 1_000)
+    assert begun == []
     now += 60
-    assert kit.files.due()
-    kit.files.flush(1, 1)
-    assert not kit.files.due(1 << 40)
+    kit.files.pause(2, 20, 1_000)
+    kit.put(1, "b/c.csv", b"abcd")  # meanwhile
+    kit.files.pause(3, 30, 1_000)
+    assert states() == ["open", "open"]
+    synced.release()
+    deadline = time.time() + 60
+    while states() == ["open", "open"] and time.time() < deadline:
+        kit.files.pause(3, 30, 1_000)
+    assert states() == ["done", "open"]
+    assert (kit.bench.row.position, kit.bench.row.crc32c) == (2, 20)
+    synced.release()
+    kit.files.pause(4, 40, 1 << 40)  # before a large one all of it is noted
+    assert states() == ["done", "done"]
+    assert (kit.bench.row.position, kit.bench.row.crc32c) == (4, 40)
     monkeypatch.setattr(module, "_MOST_UNNOTED", 10)
     kit.put(0, "a.csv", b"abc" * 4)
-    assert kit.files.due()
+    kit.files.pause(5, 50, 0)
+    synced.release(2)
+    kit.files.flush(6, 60)
+    assert begun == ["sync"] * 4
 
 
 # -- what a disk may say ---------------------------------------------------------------------------
@@ -246,7 +274,7 @@ def test_a_disk_that_is_full(kit: Kit, what: str) -> None:
 
 def small(kit: Kit, *names: str) -> None:
     for number, name in enumerate(names):
-        kit.files.put(number, kit.path(name), [name.encode(), b"!"], len(name) + 1, b"sha256")
+        kit.files.put(number, name, name.encode() + b"!", b"sha256")
 
 
 def test_small_files_are_there_when_they_are_noted(kit: Kit) -> None:
@@ -264,7 +292,7 @@ def test_whoever_comes_first_has_the_place(tmp_path: Path) -> None:
     refused = []
     for number, name in enumerate(names):
         try:
-            kit.files.put(number, kit.path(name), [name.encode(), b"!"], len(name) + 1, b"sha256")
+            kit.files.put(number, name, name.encode() + b"!", b"sha256")
         except BadMember as bad:
             refused.append((name, bad.reason))
     kit.files.flush(1, 1)

@@ -117,11 +117,11 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.E
     """The disk takes its time: set when it is asked, and until when it waits."""
     reached, go_on = threading.Event(), threading.Event()
 
-    def sync(_: Staging) -> None:
+    def make_safe(*_: object) -> None:
         reached.set()
         go_on.wait(10)
 
-    monkeypatch.setattr(Staging, "sync", sync)
+    monkeypatch.setattr(Staging, "make_safe", make_safe)
     return reached, go_on
 
 

@@ -91,7 +91,7 @@ def _arm() -> None:
     crawl._around(Notes, "note", after="listing")
     crawl._around(Notes, "listed", after="listed")
     crawl._around(Stream, "take", after="taken")
-    crawl._around(Staging, "sync", before="syncing", after="synced")
+    crawl._around(Staging, "make_safe", before="syncing", after="synced")
     crawl._around(Notes, "done", after="noted")
     crawl._around(unpack, "fetch", after="spooled")
     crawl._around(unpack.Unpacking, "_take", after="unpacking")
