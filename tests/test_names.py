@@ -1,6 +1,7 @@
 """Names from the wire: kept as they are, or refused with a reason."""
 
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 
 from kagglecrawl.kaggle.names import (
     MAX_NAME_BYTES,
+    MAX_PATH_BYTES,
     Collisions,
     NameCollision,
     UnsafeName,
+    check_path,
     folder_name,
     safe_name,
     safe_path,
@@ -185,3 +188,23 @@ def test_a_name_on_disk_is_the_name_that_was_given(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["数据.csv", ".hidden", "a b (1).txt"]
     )
+
+
+_tricky = st.sampled_from(
+    [*"Z9. /-(é¹\n$:", "CON", "nul", "com1", "LPT9", "COM", "aux", "..", "x" * 60, "x" * 250]
+)
+
+
+@given(st.lists(_tricky, min_size=1, max_size=8).map("".join))
+def test_a_path_is_safe_when_each_of_its_names_is(path: str) -> None:
+    """A plain path is looked at as a whole: that says the same."""
+
+    def verdict(check: Callable[[], object]) -> bool:
+        try:
+            check()
+        except UnsafeName:
+            return False
+        return True
+
+    names = verdict(lambda: [safe_name(name) for name in path.split("/")])
+    assert verdict(lambda: check_path(path)) == (names and len(path.encode()) <= MAX_PATH_BYTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from kagglecrawl.kaggle.names import UnsafeName, check_path
 
@@ -30,8 +31,7 @@ class BadMember(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One entry of an archive, as the archive describes it: nothing of it is proved.
 
     Sizes and the offset are at least 0 and below 2**63, so that a database can hold them. The

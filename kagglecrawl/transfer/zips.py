@@ -238,6 +238,8 @@ class DirectoryReader:
 
     def _wide(self, data: bytes, *narrow: int) -> list[int]:
         # Those fields alone that are full in the entry, in this order (4.5.3).
+        if 0xFFFFFFFF not in narrow:
+            return list(narrow)
         wide = []
         for value in narrow:
             if value == 0xFFFFFFFF:

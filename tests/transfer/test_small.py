@@ -1,0 +1,90 @@
+"""Small members that are read together: the same files, and fewer requests and reads."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from kagglecrawl.transfer import small
+from kagglecrawl.transfer.files import SMALL
+from tests.transfer.archives import DEFLATED, STORED, Entry, zipped
+from tests.transfer.bench import Bench
+from tests.transfer.stand import Storage
+
+DICE = random.Random(14)
+NOISE = DICE.randbytes(SMALL + 2)
+
+
+def test_archives_of_all_sizes(tmp_path: Path) -> None:
+    """Around what is small, what is read at once, and what is empty; packed and not."""
+    for number in range(12):
+        dice = random.Random(number)
+        files, entries = {}, []
+        for each in range(dice.randrange(1, 40)):
+            size = dice.choice((0, 1, 7, 20_000, 150_000, SMALL - 1, SMALL, SMALL + 1))
+            name = f"{dice.choice(('a', 'b/c', 'é'))}/{each}.csv"
+            data = dice.choice((NOISE[:size], bytes(size)))
+            files[name] = data
+            method = dice.choice((STORED, DEFLATED))
+            entries.append(Entry(name, data, method))
+        bench = Bench(tmp_path / str(number))
+        with Storage(zipped(*entries)) as storage:
+            meter = bench.run(storage)
+        assert bench.files() == files
+        assert bench.proved()
+        assert meter.again == {}
+        assert len(storage.asked) <= 2  # the end, and what is before it
+
+
+def test_names_of_old_programs_cost_no_second_reading(tmp_path: Path) -> None:
+    """A header that is not plainly the member's is looked at closely, which takes no request."""
+    files = {f"donn\u00e9es-{n}.csv": NOISE[n : n + 30_000] for n in range(60)}
+    old = [Entry(name.encode("cp437"), data, flags=0) for name, data in files.items()]
+    bench = Bench(tmp_path)
+    with Storage(zipped(*old)) as storage:
+        meter = bench.run(storage)
+    assert bench.files() == files
+    assert meter.again == {}
+    assert len(storage.asked) == 2
+
+
+def test_what_isal_will_not_have_zlib_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[bytes] = []
+
+    class Refuses:
+        def decompress(self, data: bytes, most: int) -> bytes:
+            refused.append(bytes(data))
+            raise small.IsalError("no")
+
+    monkeypatch.setattr("isal.isal_zlib.decompressobj", lambda _: Refuses())
+    files = {f"{n}.csv": bytes(n * 1_000) for n in range(6)}
+    bench = Bench(tmp_path)
+    with Storage(zipped(*(Entry(name, data, DEFLATED) for name, data in files.items()))) as storage:
+        meter = bench.run(storage)
+    assert bench.files() == files
+    assert bench.proved()
+    assert meter.again == {"damaged_member": 5}  # the last of them is read alone at once
+    assert len(refused) == 5
+
+
+@pytest.mark.parametrize("wrong", [b"\0" * 40, b"\xff" * 40, b"\x03\x00" * 20])
+def test_garbage_is_left_to_a_closer_look(tmp_path: Path, wrong: bytes) -> None:
+    """One bad member: it is refused, those around it are there, and it was read three times."""
+    good = {f"{n}.csv": NOISE[n:][:5_000] for n in range(20)}
+    entries = [Entry(name, data, DEFLATED) for name, data in good.items()]
+    archive = bytearray(zipped(*entries))
+    at = archive.index(b"9.csv") + len(b"9.csv")
+    archive[at : at + len(wrong)] = wrong
+    bench = Bench(tmp_path)
+    with Storage(bytes(archive)) as storage:
+        meter = bench.run(storage)
+    del good["9.csv"]
+    assert bench.files() == good
+    states = bench.members()
+    assert states.pop("9.csv") in {"damaged", "crc_mismatch", "size_mismatch"}
+    assert set(states.values()) == {"done"}
+    assert meter.again == {"damaged_member": 2}
