@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from isal import igzip_lib, isal_zlib
+from isal import isal_zlib
 
 from kagglecrawl.state.store import MemberRow
 from kagglecrawl.transfer import zips
@@ -19,7 +19,6 @@ from kagglecrawl.transfer.members import BadMember
 
 #: Bytes of an archive that are read in one piece at most.
 _WINDOW = 1 << 19
-IsalError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub is wrong
 _QUICK = frozenset({zips.STORED, zips.DEFLATED})
 
 
@@ -64,7 +63,7 @@ def read(window: memoryview, at: int, stop: int, row: MemberRow) -> Content | No
         inflater = isal_zlib.decompressobj(-isal_zlib.MAX_WBITS)
         try:
             data = inflater.decompress(data, row.size + 1)
-        except IsalError:
+        except zips.IsalError:
             return None
         if not inflater.eof or inflater.unused_data:
             return None

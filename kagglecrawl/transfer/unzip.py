@@ -245,7 +245,7 @@ class Unzip:
             self._reach(stream, row.offset)
             before = stream.mark()
             try:
-                self._unpack(stream, row, path, go_on=attempt == 1)
+                self._unpack(stream, row, path, first=attempt == 1)
             except BadMember as bad:
                 self._hasty = self._hasty or hasty
                 if bad.reason in {COLLISION, "unsafe_path"}:  # the disk's, and not its bytes'
@@ -294,9 +294,12 @@ class Unzip:
     def _refuse(self, row: MemberRow, bad: BadMember) -> None:
         self._files.refuse(row.number, self._staging.path(row.name), row.size, bad)
 
-    def _unpack(self, stream: Stream, row: MemberRow, path: Path, *, go_on: bool) -> None:
-        """Read a member from its header to its end, and prove it. Raises ``BadMember``."""
-        kept = self._kept(row, path) if go_on else 0
+    def _unpack(self, stream: Stream, row: MemberRow, path: Path, *, first: bool) -> None:
+        """Read a member from its header to its end, and prove it. Raises ``BadMember``.
+
+        Only the ``first`` time what is there is gone on with, and the quickest inflater trusted.
+        """
+        kept = self._kept(row, path) if first else 0
         stop = self._source.stop_at
         if kept:
             self._source.stop_at = row.offset + _HEADER_SPAN
@@ -311,26 +314,31 @@ class Unzip:
             self._files.done(row.number, 0, hashlib.sha256().digest())
             return
         proof = Proof(self._files.pool)
+        inflater = zips.Inflater(row.method, quick=first)
         if kept:
             self._take_kept(stream, path, kept, proof)
         if row.size <= SMALL:
             content: list[bytes] = []
-            self._inflate(stream, row, content.append, proof)
+            self._inflate(stream, row, inflater, content.append, proof)
             self._files.put(row.number, row.name, b"".join(content), proof.sha256)
             return
         file = self._files.open(path, keep=kept)
         try:
-            self._inflate(stream, row, partial(self._files.write, file), proof)
+            self._inflate(stream, row, inflater, partial(self._files.write, file), proof)
         finally:
             self._files.close(file)
         self._files.done(row.number, row.size, proof.sha256)
 
     def _inflate(
-        self, stream: Stream, row: MemberRow, write: Callable[[bytes], None], proof: Proof
+        self,
+        stream: Stream,
+        row: MemberRow,
+        inflater: zips.Inflater,
+        write: Callable[[bytes], None],
+        proof: Proof,
     ) -> None:
         """All of the member's bytes are read, also when they turn out to be bad."""
         left = row.packed - proof.size
-        inflater = zips.Inflater(row.method)
         bad: BadMember | None = None
         while left and (data := stream.take(min(PIECE, left))):
             left -= len(data)

@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from isal import igzip_lib, isal_zlib
+
 from kagglecrawl.transfer.members import BadArchive, BadMember, Member, shown
 
 TAIL = 1 << 20
@@ -33,6 +35,8 @@ LOCAL_HEADER = 30
 
 PIECE = 1 << 20
 """Most bytes that an `Inflater` gives out at a time."""
+
+IsalError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub is wrong
 
 STORED, DEFLATED, BZIP2 = 0, 8, 12
 METHODS = frozenset({STORED, DEFLATED, BZIP2})
@@ -348,7 +352,7 @@ def check_local_header(header: bytes, member: Member) -> None:
 
 
 class _Unpacker(Protocol):
-    """What zlib's and bz2's decompressors have in common."""
+    """What zlib's, isal's and bz2's decompressors have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -361,17 +365,19 @@ class Inflater:
     """Unpacks one member's data, a bounded piece at a time.
 
     It is to be fed the member's `packed` bytes and no more. It checks neither the size nor the
-    checksum of what comes out.
+    checksum of what comes out. `quick` is more than twice as quick, and for those who look at the
+    member again, without it, before they call it damaged: zlib's word is everybody's.
     """
 
     unused: int
     """How many bytes were fed after the end of the compressed stream: there should be none."""
 
-    def __init__(self, method: int) -> None:
+    def __init__(self, method: int, *, quick: bool = False) -> None:
         self.unused = 0
         self._unpacker: _Unpacker | None = None
         if method == DEFLATED:
-            self._unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+            library = isal_zlib if quick else zlib
+            self._unpacker = library.decompressobj(-zlib.MAX_WBITS)
         elif method == BZIP2:
             self._unpacker = bz2.BZ2Decompressor()
         elif method != STORED:
@@ -409,7 +415,7 @@ class Inflater:
         while True:
             try:
                 piece = unpacker.decompress(data, max_length=PIECE)
-            except (zlib.error, OSError) as error:
+            except (zlib.error, IsalError, OSError) as error:
                 raise BadMember("damaged", f"A member's data is damaged: {error}.") from None
             if piece:
                 yield piece

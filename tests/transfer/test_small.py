@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import zlib
 from pathlib import Path
 
 import pytest
 
-from kagglecrawl.transfer import small
+from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.files import SMALL
+from kagglecrawl.transfer.members import BadMember
 from tests.transfer.archives import DEFLATED, STORED, Entry, zipped
 from tests.transfer.bench import Bench
 from tests.transfer.stand import Storage
@@ -56,9 +59,11 @@ def test_what_isal_will_not_have_zlib_decides(
     refused: list[bytes] = []
 
     class Refuses:
-        def decompress(self, data: bytes, most: int) -> bytes:
+        eof = False
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
             refused.append(bytes(data))
-            raise small.IsalError("no")
+            raise zips.IsalError("no")
 
     monkeypatch.setattr("isal.isal_zlib.decompressobj", lambda _: Refuses())
     files = {f"{n}.csv": bytes(n * 1_000) for n in range(6)}
@@ -67,8 +72,8 @@ def test_what_isal_will_not_have_zlib_decides(
         meter = bench.run(storage)
     assert bench.files() == files
     assert bench.proved()
-    assert meter.again == {"damaged_member": 5}  # the last of them is read alone at once
-    assert len(refused) == 5
+    assert meter.again == {"damaged_member": 6}  # five that were read together, and one alone
+    assert len(refused) == 6
 
 
 @pytest.mark.parametrize("wrong", [b"\0" * 40, b"\xff" * 40, b"\x03\x00" * 20])
@@ -88,3 +93,40 @@ def test_garbage_is_left_to_a_closer_look(tmp_path: Path, wrong: bytes) -> None:
     assert states.pop("9.csv") in {"damaged", "crc_mismatch", "size_mismatch"}
     assert set(states.values()) == {"done"}
     assert meter.again == {"damaged_member": 2}
+
+
+def inflated(raw: bytes, cuts: list[int], *, quick: bool) -> tuple[bytes, bool, int] | None:
+    """What comes of a stream that is fed in pieces; None if it is damaged."""
+    inflater = zips.Inflater(DEFLATED, quick=quick)
+    found = bytearray()
+    try:
+        for start, stop in itertools.pairwise([0, *cuts, len(raw)]):
+            for piece in inflater.feed(raw[start:stop]):
+                assert 0 < len(piece) <= zips.PIECE
+                found += piece
+    except BadMember:
+        return None
+    return bytes(found), inflater.finished, inflater.unused
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_isal_unpacks_what_zlib_does(seed: int) -> None:
+    """A stream that is whole, whatever follows it; and no other one."""
+    dice = random.Random(seed)
+    size = dice.choice((0, 1, 100, 70_000, zips.PIECE, zips.PIECE + 1, 2_500_000))
+    data = dice.choice((bytes(size), dice.randbytes(size), (b"a,%d\n" % seed * size)[:size]))
+    packer = zlib.compressobj(dice.randrange(10), zlib.DEFLATED, -15, 9, dice.randrange(5))
+    raw = packer.compress(data) + packer.flush()
+    cuts = sorted(dice.randrange(len(raw) + 1) for _ in range(dice.choice((0, 1, 30))))
+    more = dice.randbytes(dice.randrange(40))
+    for stream in (raw, raw + more):
+        assert inflated(stream, cuts, quick=True) == inflated(stream, cuts, quick=False)
+    assert inflated(raw + more, cuts, quick=True) == (data, True, len(more))
+    broken = bytearray(raw)
+    broken[dice.randrange(len(raw))] ^= 1 << dice.randrange(8)
+    for stream in (bytes(broken), raw[: dice.randrange(len(raw))]):
+        found, zlibs = (inflated(stream, [], quick=quick) for quick in (True, False))
+        whole = [each is not None and each[1] for each in (found, zlibs)]
+        assert whole[0] == whole[1]
+        if whole[0]:
+            assert found == zlibs
