@@ -67,6 +67,8 @@ class Files:
         self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"sums of {notes.key}")
         #: Members that are made safe while the next ones are written.
         self._flushing: _Flush | None = None
+        #: Why some of them could not be.
+        self._failed: OSError | None = None
 
     def put(self, number: int, name: str, content: bytes | memoryview, sha256: bytes) -> None:
         """A whole small file, that is proved; raises ``BadMember`` where its place is taken."""
@@ -159,8 +161,9 @@ class Files:
             return
         if self._flushing is not None and self._flushing.safe.done():
             self._note()
+        many = len(self._digests) >= BATCH or self._bytes >= _MOST_UNNOTED
         late = time.monotonic() - self._since >= _LONGEST_UNNOTED
-        if self._digests and (late or self._bytes >= _MOST_UNNOTED):
+        if self._digests and (many or late):
             self._begin_flush(position, crc32c)
 
     def flush(self, position: int, crc32c: int) -> None:
@@ -171,6 +174,8 @@ class Files:
 
     def _begin_flush(self, position: int, crc32c: int) -> None:
         self._note()
+        if self._failed is not None:
+            raise unwritable(self._failed)
         make_safe = partial(self._staging.make_safe, self._staging.take_unsafe())
         safe = _in_thread(make_safe, f"sync of {self._notes.key}")
         self._flushing = _Flush(safe, self._digests, position, crc32c)
@@ -184,6 +189,8 @@ class Files:
         try:
             flush.safe.result()
         except OSError as error:
+            # Nothing that comes after these may be noted: they would be taken to be there.
+            self._failed = error
             raise unwritable(error) from None
         self._notes.done(flush.digests, flush.position, flush.crc32c)
         self._guard.check()

@@ -38,7 +38,9 @@ def together(members: Sequence[MemberRow], first: int) -> int:
         row = members[at]
         if row.size > SMALL or row.name.endswith("/") or row.method not in _QUICK:
             break
-        if members[at + 1].offset - start > _WINDOW:
+        following = members[at + 1].offset
+        overlap = row.offset + zips.LOCAL_HEADER + len(row.name) + row.packed > following
+        if overlap or following - start > _WINDOW:
             break
         at += 1
     return at

@@ -70,6 +70,8 @@ class Unzip:
         self._hasty = False
         #: The number of one that was read together with others, and was not as it should be.
         self._alone = -1
+        #: How often that was so.
+        self._doubtful = 0
         #: How far the object was read, and its checksum, when the last member ended.
         self._so_far = (0, 0)
         #: Where the last member that was read ends.
@@ -197,7 +199,7 @@ class Unzip:
         last, row = small.together(members, first), members[first]
         if last == first or row.offset < self._end or row.number == self._alone:
             return 0
-        if self._bad >= _BELIEVED:  # they would all be read twice
+        if self._doubtful >= _BELIEVED:  # they would all be read twice
             return 0
         self._reach(stream, row.offset)
         before, start = stream.mark(), stream.at
@@ -212,7 +214,9 @@ class Unzip:
             raise
         done = self._put(memoryview(data), start, members[first:last], stops)
         if done < last - first:
+            self._source.meter.count("damaged_member")
             self._alone = members[first + done].number
+            self._doubtful += 1
             stream.back(before)
         return done
 
@@ -223,12 +227,11 @@ class Unzip:
         for done, (row, stop) in enumerate(zip(members, stops, strict=False)):
             content = small.read(window, row.offset - start, stop, row)
             if content is None:
-                self._source.meter.count("damaged_member")
                 return done
             try:
                 self._files.put(row.number, row.name, content.data, content.sha256)
-            except BadMember:
-                return done
+            except BadMember as bad:  # the disk's, and not its bytes'
+                self._refuse(row, bad)
             self._end = start + content.stop
         return len(members)
 

@@ -97,6 +97,28 @@ def test_what_cannot_be_made_safe_is_not_noted(kit: Kit, monkeypatch: pytest.Mon
     assert kit.bench.row.position == 0
 
 
+def test_nothing_is_noted_behind_what_cannot_be_made_safe(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk failed once, and then no more: what it lost must not be taken to be there."""
+    outcomes = iter([OSError(errno.EIO, "Input/output error")])
+
+    def fails_once(*_: object) -> None:
+        if error := next(outcomes, None):
+            raise error
+
+    monkeypatch.setattr(Staging, "make_safe", fails_once)
+    monkeypatch.setattr(module, "_MOST_UNNOTED", 1)
+    kit.put(0, "a.csv", b"abc")
+    kit.files.pause(100, 7, 0)
+    kit.put(1, "b/c.csv", b"abcd")
+    for _ in range(3):
+        with pytest.raises(NoSpace, match="cannot be written"):
+            kit.files.flush(200, 8)
+    assert set(kit.bench.members().values()) == {"open"}
+    assert kit.bench.row.position == 0
+
+
 def test_the_last_bytes_of_a_full_disk_are_noted(tmp_path: Path) -> None:
     """The room is gone, but what was written is there: the next run need not fetch it again."""
 

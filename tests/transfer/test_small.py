@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.files import SMALL
 from kagglecrawl.transfer.members import BadMember
-from tests.transfer.archives import DEFLATED, STORED, Entry, zipped
+from tests.transfer.archives import DEFLATED, STORED, Entry, end, zipped
 from tests.transfer.bench import Bench
 from tests.transfer.stand import Storage
 
@@ -130,3 +131,37 @@ def test_isal_unpacks_what_zlib_does(seed: int) -> None:
         assert whole[0] == whole[1]
         if whole[0]:
             assert found == zlibs
+
+
+def test_places_that_are_taken_cost_no_request(tmp_path: Path) -> None:
+    entries = [Entry("a", b"x", STORED), *(Entry(f"a/{n}", b"y", STORED) for n in range(50))]
+    bench = Bench(tmp_path)
+    with Storage(zipped(*entries)) as storage:
+        bench.run(storage)
+        assert len(storage.asked) == 1
+    assert bench.files() == {"a": b"x"}
+    assert list(bench.members().values()) == ["done"] + ["collision"] * 50
+
+
+@pytest.mark.parametrize("extra", [b"", b"\1\0\0\0"])
+def test_members_that_overlap_cost_few_requests(tmp_path: Path, extra: bytes) -> None:
+    """One in another, as the directory has it; or a bit of one, as a header alone tells, which has
+    an extra field that the directory has not."""
+    body, directory, count = b"", b"", 60
+    for n in range(count):
+        inner = Entry(f"{n}b", b"bb", STORED)
+        shared = inner.local()[: len(extra) or None]
+        outer = Entry(f"{n}a", b"aaaa" + shared, STORED)
+        local = replace(outer, extra=extra).local() + inner.local()[len(shared) :]
+        directory += outer.listed(len(body))
+        directory += inner.listed(len(body) + len(local) - len(inner.local()))
+        body += local
+    bench = Bench(tmp_path)
+    with Storage(body + directory + end(2 * count, len(directory), len(body))) as storage:
+        meter = bench.run(storage)
+        assert len(storage.asked) < 10
+    states = bench.members()
+    assert {states[f"{n}a"] for n in range(count)} == {"done"}
+    assert {states[f"{n}b"] for n in range(count)} == {"overlap"}
+    assert bench.proved()
+    assert meter.again.get("damaged_member", 0) == (3 if extra else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -241,6 +242,29 @@ def test_a_disk_that_takes_a_part_of_a_small_file(
     assert parts.count(200) >= len(SMALL)
     assert bench.files() == SMALL
     assert bench.proved()
+
+
+@pytest.mark.parametrize("bad", [1, 2, 5])
+def test_a_disk_that_fails_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, bad: int) -> None:
+    """What could not be made safe is had again, and what came after it is no excuse."""
+    files = {f"{n}.csv": BIG[n:][:50_000] for n in range(60)}
+    make_safe = staging.Staging.make_safe
+    calls = itertools.count(1)
+
+    def failing(self: staging.Staging, paths: set[str]) -> None:
+        if next(calls) == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        make_safe(self, paths)
+
+    monkeypatch.setattr(staging.Staging, "make_safe", failing)
+    monkeypatch.setattr("kagglecrawl.transfer.files._MOST_UNNOTED", 400_000)
+    with Storage(archive_of(files)) as storage:
+        with pytest.raises(NoSpace):
+            bench.run(storage)
+        assert bench.proved()
+        bench.run(storage)
+    assert bench.files() == files
+    assert set(bench.members().values()) == {"done"}
 
 
 @pytest.mark.parametrize("bad", [0, 7, 70, 299])
