@@ -188,13 +188,20 @@ class Transfers:
         return self._store.member_names(number)
 
     def done(
-        self, number: int, digests: Sequence[tuple[int, int, bytes]], position: int, crc32c: int
+        self,
+        number: int,
+        digests: Sequence[tuple[int, int, bytes]],
+        position: int,
+        crc32c: int,
+        left_out: Sequence[tuple[int, str]] = (),
     ) -> None:
-        """These members (number, size in bytes, sha256) are safe on disk. All bytes of the object
-        before ``position`` were read; ``crc32c`` is their checksum, or -1 if some were passed
-        over."""
+        """These members (number, size in bytes, sha256) are safe on disk, and the others cannot be
+        had (number, reason in a word). All bytes of the object before ``position`` were read;
+        ``crc32c`` is their checksum, or -1 if some were passed over."""
         with self._write():
             self._store.members_at(number, digests)
+            for member, reason in left_out:
+                self._store.member_left_out(number, member, reason)
             self._store.transfer_at_position(number, position, crc32c)
             self.commit()
 
@@ -202,11 +209,6 @@ class Transfers:
         """These were noted as done, and are not there."""
         with self._write():
             self._store.members_at(number, ((member, None, None) for member in members))
-
-    def leave_out(self, number: int, member: int, reason: str) -> None:
-        """A member cannot be had, for this reason, a word."""
-        with self._write():
-            self._store.member_left_out(number, member, reason)
 
     def finish(self, number: int) -> None:
         """All that is wanted is at its place."""

@@ -57,10 +57,10 @@ def _adopt(staging: Staging, choice: Choice, notes: Notes, guard: DiskGuard, met
         if len(digests) >= BATCH:
             guard.check()
             staging.sync()
-            notes.done(digests, 0, -1)
+            notes.done(digests, [], 0, -1)
             digests = []
     staging.sync()
-    notes.done(digests, 0, -1)
+    notes.done(digests, [], 0, -1)
     notes.listed(-1)
     if choice.only:
         _remove_empty_folders(staging.folder)

@@ -48,6 +48,7 @@ class _Flush(NamedTuple):
 
     safe: Future[None]
     digests: list[tuple[int, int, bytes]]
+    left_out: list[tuple[int, str]]
     position: int
     crc32c: int
 
@@ -60,15 +61,18 @@ class Files:
         self._notes = notes
         self._guard = guard
         self._meter = meter
+        #: What has come of members since the last flush, and how far the object was read at that.
         self._digests: list[tuple[int, int, bytes]] = []
+        self._left_out: list[tuple[int, str]] = []
         self._bytes = self._since_look = self._refused = 0
         self._since = time.monotonic()
+        self._position = 0
         #: Sums up large pieces while the next ones are unpacked.
         self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"sums of {notes.key}")
         #: Members that are made safe while the next ones are written.
         self._flushing: _Flush | None = None
         #: Why some of them could not be.
-        self._failed: OSError | None = None
+        self._failed: Exception | None = None
 
     def put(self, number: int, name: str, content: bytes | memoryview, sha256: bytes) -> None:
         """A whole small file, that is proved; raises ``BadMember`` where its place is taken."""
@@ -95,7 +99,7 @@ class Files:
         if bad.reason != COLLISION:
             with contextlib.suppress(OSError):  # it may never have been made
                 path.unlink()
-        self._notes.leave_out(number, bad.reason)
+        self._left_out.append((number, bad.reason))
 
     def tell(self, name: str, why: str) -> None:
         """Of a member that is left out."""
@@ -155,15 +159,17 @@ class Files:
     def pause(self, position: int, crc32c: int, following: int) -> None:
         """Between two members, of which the next has so many bytes: is it time to make safe what
         was written? Where that can be done while others are written, it is."""
+        count = len(self._digests) + len(self._left_out)
         if following >= _LARGE:
-            if self._digests or self._flushing:
+            if count or self._flushing:
                 self.flush(position, crc32c)
             return
         if self._flushing is not None and self._flushing.safe.done():
             self._note()
-        many = len(self._digests) >= BATCH or self._bytes >= _MOST_UNNOTED
+        # What was read counts as well: members of few bytes may be far from each other.
+        much = max(self._bytes, position - self._position) >= _MOST_UNNOTED
         late = time.monotonic() - self._since >= _LONGEST_UNNOTED
-        if self._digests and (many or late):
+        if much or count >= BATCH or (count and late):
             self._begin_flush(position, crc32c)
 
     def flush(self, position: int, crc32c: int) -> None:
@@ -175,11 +181,12 @@ class Files:
     def _begin_flush(self, position: int, crc32c: int) -> None:
         self._note()
         if self._failed is not None:
-            raise unwritable(self._failed)
+            raise self._failed
         make_safe = partial(self._staging.make_safe, self._staging.take_unsafe())
         safe = _in_thread(make_safe, f"sync of {self._notes.key}")
-        self._flushing = _Flush(safe, self._digests, position, crc32c)
-        self._digests, self._bytes, self._since = [], 0, time.monotonic()
+        self._flushing = _Flush(safe, self._digests, self._left_out, position, crc32c)
+        self._digests, self._left_out, self._bytes = [], [], 0
+        self._since, self._position = time.monotonic(), position
 
     def _note(self) -> None:
         """Wait until what is being made safe is, and note it."""
@@ -188,11 +195,11 @@ class Files:
         flush, self._flushing = self._flushing, None
         try:
             flush.safe.result()
-        except OSError as error:
+        except Exception as error:
             # Nothing that comes after these may be noted: they would be taken to be there.
-            self._failed = error
-            raise unwritable(error) from None
-        self._notes.done(flush.digests, flush.position, flush.crc32c)
+            self._failed = unwritable(error) if isinstance(error, OSError) else error
+            raise self._failed from None
+        self._notes.done(flush.digests, flush.left_out, flush.position, flush.crc32c)
         self._guard.check()
 
 
@@ -208,7 +215,10 @@ def _in_thread(work: Callable[[], None], name: str) -> Future[None]:
         else:
             ended.set_result(None)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError:  # the system gives no more of them
+        run()
     return ended
 
 

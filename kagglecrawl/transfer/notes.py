@@ -58,9 +58,16 @@ class Notes:
         """Members that are on disk, from this number on."""
         return self._ask(lambda: self._job.stored(self._number, after, limit))
 
-    def done(self, digests: Sequence[tuple[int, int, bytes]], position: int, crc32c: int) -> None:
-        """Members (number, bytes, sha256) that are safe on disk, and how far the object is read."""
-        self._ask(lambda: self._job.done(self._number, digests, position, crc32c))
+    def done(
+        self,
+        digests: Sequence[tuple[int, int, bytes]],
+        left_out: Sequence[tuple[int, str]],
+        position: int,
+        crc32c: int,
+    ) -> None:
+        """Members (number, bytes, sha256) that are safe on disk, others that cannot be had (number,
+        reason), and how far the object is read."""
+        self._ask(lambda: self._job.done(self._number, digests, position, crc32c, left_out))
 
     def commit(self) -> None:
         """Let all of that outlast a kill."""
@@ -69,7 +76,3 @@ class Notes:
     def missing(self, members: Sequence[int]) -> None:
         """Members that were noted as done, and are not there."""
         self._ask(lambda: self._job.missing(self._number, members))
-
-    def leave_out(self, member: int, reason: str) -> None:
-        """A member that cannot be had."""
-        self._ask(lambda: self._job.leave_out(self._number, member, reason))

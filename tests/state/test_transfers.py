@@ -124,7 +124,7 @@ def test_members_are_had_in_the_order_of_their_offset(job: Job, number: int) -> 
     assert [row.number for row in job.wanted(number, 10)] == [4, 1, 3, 2, 0]
     assert [row.number for row in job.wanted(number, 2)] == [4, 1]
     job.done(number, [(4, 1, SHA), (3, 1, SHA)], 1, 1)
-    job.leave_out(number, 2, "crc_mismatch")
+    job.done(number, [], 1, 1, [(2, "crc_mismatch")])
     assert [row.number for row in job.wanted(number, 10)] == [1, 0]
     assert [row.number for row in job.stored(number, 0, 10)] == [3, 4]
     assert [row.number for row in job.stored(number, 4, 10)] == [4]
@@ -192,7 +192,7 @@ def test_of_two_transfers_neither_knows_of_the_other(job: Job, number: int) -> N
     assert (job.tally(number).files, job.tally(other).files) == (1, 0)
     job.begin_anew(other, "", 0)
     assert job.tally(number).files == 1
-    job.leave_out(number, 0, "crc_mismatch")
+    job.done(number, [], 1, 1, [(0, "crc_mismatch")])
     row = job.of("me/other")
     assert row is not None
     assert row.position == 0
@@ -230,7 +230,7 @@ def test_folders_are_no_files(job: Job, number: int) -> None:
 def test_left_out_after_it_was_done(job: Job, number: int) -> None:
     job.note(number, [member(0, "a.csv")], exact=True)
     job.done(number, [(0, 1, SHA)], 1, 1)
-    job.leave_out(number, 0, "crc_mismatch")
+    job.done(number, [], 1, 1, [(0, "crc_mismatch")])
     assert job.tally(number).files == 0
     assert job.stored(number, 0, 10) == job.wanted(number, 10) == []
     assert job.note(number, [member(1, "a.csv")], exact=True) == [1]  # its place is free
@@ -247,7 +247,7 @@ def test_everything_that_is_written_is_guarded_and_told(job: Job, number: int) -
         lambda: job.listed(number, 1),
         lambda: job.done(number, [(0, 1, SHA)], 1, 1),
         lambda: job.missing(number, [0]),
-        lambda: job.leave_out(number, 0, "x"),
+        lambda: job.done(number, [], 1, 1, [(0, "x")]),
         lambda: job.finish(number),
     ]
     for write in writes:
@@ -267,7 +267,7 @@ def test_what_lasts(path: Path) -> None:
         number = job.begin(KEY, FOLDER).number
         job.note(number, [member(0, "a.csv"), member(1, "b.csv")], exact=True)
         job.done(number, [(0, 1, SHA)], 10, 20)  # what is on disk is known from now on
-        job.leave_out(number, 1, "crc_mismatch")
+        job.missing(number, [0])
         job.finish(number)
     with closing(Store.open(path)) as store:
         job = Job(store)

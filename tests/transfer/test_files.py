@@ -97,6 +97,50 @@ def test_what_cannot_be_made_safe_is_not_noted(kit: Kit, monkeypatch: pytest.Mon
     assert kit.bench.row.position == 0
 
 
+def test_what_is_left_out_is_noted_with_how_far_the_object_is_read(kit: Kit) -> None:
+    """Not sooner: a run that went on before it would not read it, and so prove nothing."""
+    kit.put(0, "a.csv", b"abc")
+    bad = BadMember("crc_mismatch", "its bytes have another CRC-32 than the directory says")
+    kit.files.refuse(1, kit.path("b/c.csv"), 4, bad)
+    assert kit.bench.members() == {"a.csv": "open", "b/c.csv": "open"}
+    kit.files.pause(300, 9, 1 << 40)
+    assert kit.bench.members() == {"a.csv": "done", "b/c.csv": "crc_mismatch"}
+    assert (kit.bench.row.position, kit.bench.row.crc32c) == (300, 9)
+
+
+def test_what_was_read_and_not_written_is_noted_too(kit: Kit) -> None:
+    kit.files.pause(module._MOST_UNNOTED - 1, 1, 0)
+    kit.files.flush(20_000_000, 2)
+    assert kit.bench.row.position == 20_000_000
+    kit.files.pause(21_000_000, 3, 0)
+    kit.files.pause(90_000_000, 4, 0)
+    kit.files.pause(90_000_001, 5, 1 << 40)
+    assert kit.bench.row.position == 90_000_001
+
+
+def test_without_another_thread_it_is_made_safe_at_once(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    safe: list[set[str]] = []
+    make_safe = Staging.make_safe
+
+    def spied(self: Staging, paths: set[str]) -> None:
+        safe.append(paths)
+        make_safe(self, paths)
+
+    monkeypatch.setattr(Staging, "make_safe", spied)
+    kit.put(0, "a.csv", b"abc")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        kit.files.flush(100, 7)
+    assert len(safe) == 1
+    assert str(kit.path("a.csv")) in safe[0]
+    assert kit.bench.members() == {"a.csv": "done", "b/c.csv": "open"}
+
+
 def test_nothing_is_noted_behind_what_cannot_be_made_safe(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
