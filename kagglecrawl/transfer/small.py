@@ -19,6 +19,8 @@ from kagglecrawl.transfer.members import BadMember
 
 #: Bytes of an archive that are read in one piece at most.
 _WINDOW = 1 << 19
+#: And of what they unpack to: nobody looks at a stop, or at the disk, in between.
+_MOST_UNPACKED = 4 << 20
 _QUICK = frozenset({zips.STORED, zips.DEFLATED})
 
 
@@ -33,14 +35,15 @@ class Content(NamedTuple):
 def together(members: Sequence[MemberRow], first: int) -> int:
     """Up to which index members can be read in one piece, from ``first`` on; they are in the order
     of their offsets. The piece ends where the next one begins, so the last is never among them."""
-    start, at = members[first].offset, first
+    start, at, unpacked = members[first].offset, first, 0
     while at + 1 < len(members):
         row = members[at]
         if row.size > SMALL or row.name.endswith("/") or row.method not in _QUICK:
             break
         following = members[at + 1].offset
         overlap = row.offset + zips.LOCAL_HEADER + len(row.name) + row.packed > following
-        if overlap or following - start > _WINDOW:
+        unpacked += row.size
+        if overlap or following - start > _WINDOW or unpacked > _MOST_UNPACKED:
             break
         at += 1
     return at

@@ -218,7 +218,7 @@ class Staging:
 
 _PARENTS_KEPT = 10_000
 #: To make a file, or to write to one that is there; nothing is written through a link.
-_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 #: What is said where something else is in the way, or the folder is on another disk.
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EXDEV, errno.ELOOP}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.files import SMALL
 from kagglecrawl.transfer.members import BadMember
+from kagglecrawl.transfer.source import Stopped
 from tests.transfer.archives import DEFLATED, STORED, Entry, end, zipped
-from tests.transfer.bench import Bench
+from tests.transfer.bench import Bench, Unlimited
 from tests.transfer.stand import Storage
 
 DICE = random.Random(14)
@@ -165,3 +167,21 @@ def test_members_that_overlap_cost_few_requests(tmp_path: Path, extra: bytes) ->
     assert {states[f"{n}b"] for n in range(count)} == {"overlap"}
     assert bench.proved()
     assert meter.again.get("damaged_member", 0) == (3 if extra else 0)
+
+
+def test_what_packs_well_is_no_large_piece(tmp_path: Path) -> None:
+    """Between two pieces the stop and the disk are looked at."""
+    files = {f"{n}.csv": bytes(SMALL - 4_000) + NOISE[n:][:4_000] for n in range(200)}
+    archive = zipped(*(Entry(name, data, DEFLATED) for name, data in files.items()))
+    assert len(archive) < 1 << 20
+    bench = Bench(tmp_path)
+    stop = threading.Event()
+
+    class Stops(Unlimited):
+        def check(self, size: int = 0) -> None:
+            stop.set()
+
+    bench.guard = Stops()
+    with Storage(archive) as storage, pytest.raises(Stopped):
+        bench.run(storage, stop=stop)
+    assert 60 < len(bench.files()) < 100
