@@ -192,6 +192,8 @@ class Unzip:
                 self._so_far = (stream.at, stream.crc32c)
                 at += done or 1
         self._files.flush(*self._so_far)
+        if self._notes.wanted(1):  # a fault of ours must not pass for a whole dataset
+            raise Damaged("members were neither had nor left out")
 
     def _small(self, stream: Stream, members: Sequence[MemberRow], first: int) -> int:
         """As many as can be read in one piece, from ``first`` on; how many there were. One that is
@@ -199,7 +201,7 @@ class Unzip:
         last, row = small.together(members, first), members[first]
         if last == first or row.offset < self._end or row.number == self._alone:
             return 0
-        if self._doubtful >= _BELIEVED:  # they would all be read twice
+        if max(self._bad, self._doubtful) >= _BELIEVED:  # they would all be read twice
             return 0
         self._reach(stream, row.offset)
         before, start = stream.mark(), stream.at
@@ -244,7 +246,9 @@ class Unzip:
         path = self._staging.path(row.name)
         hasty = self._bad >= _BELIEVED and stream.proves and self._choice.takes_all
         attempts = 1 if hasty else ATTEMPTS
-        for attempt in range(2 if row.number == self._alone else 1, attempts + 1):
+        first = 2 if row.number == self._alone else 1
+        attempts = max(first, attempts)
+        for attempt in range(first, attempts + 1):
             self._reach(stream, row.offset)
             before = stream.mark()
             try:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from kagglecrawl.kaggle.errors import Damaged
 from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.files import SMALL
 from kagglecrawl.transfer.members import BadMember
 from kagglecrawl.transfer.source import Stopped
-from tests.transfer.archives import DEFLATED, STORED, Entry, end, zipped
+from kagglecrawl.transfer.unzip import Unzip
+from tests.transfer.archives import BZIP2, DEFLATED, STORED, Entry, end, zipped
 from tests.transfer.bench import Bench, Unlimited
-from tests.transfer.stand import Storage
+from tests.transfer.stand import Asked, Reply, Storage
 
 DICE = random.Random(14)
 NOISE = DICE.randbytes(SMALL + 2)
@@ -185,3 +187,44 @@ def test_what_packs_well_is_no_large_piece(tmp_path: Path) -> None:
     with Storage(archive) as storage, pytest.raises(Stopped):
         bench.run(storage, stop=stop)
     assert 60 < len(bench.files()) < 100
+
+
+@pytest.mark.parametrize("times", range(1, 10))
+def test_a_member_is_had_or_left_out_whatever_was_bad_before(tmp_path: Path, times: int) -> None:
+    """Three members are bad for good, so that those after them are read once alone; and one of
+    these is damaged on the way so many times."""
+    bad = [Entry(f"{n}.bz2", NOISE[n:][:2_000], BZIP2, crc32=1) for n in range(3)]
+    good = {f"{n}.csv": NOISE[n:][:2_000] for n in range(20)}
+    last = Entry("last.bin", random.Random(3).randbytes(2_000_000), STORED)
+    archive = zipped(*bad, *(Entry(name, data, STORED) for name, data in good.items()), last)
+    at = archive.index(good["5.csv"], archive.index(b"5.csv")) + 10
+    bench = Bench(tmp_path)
+    left = times
+
+    def script(asked: Asked) -> Reply | None:
+        nonlocal left
+        span = storage.object.span(asked)
+        if asked.number == 1 or not left or span is None or not span[0] <= at < span[1]:
+            return None
+        left -= 1
+        return storage.object.damaged(asked, at)
+
+    with Storage(archive) as storage:
+        storage.script = script
+        for _ in range(5):
+            try:
+                bench.run(storage)
+                break
+            except Damaged:
+                assert not bench.rows()
+    assert "open" not in bench.members().values()
+    assert good.items() <= bench.files().items()
+
+
+def test_what_was_neither_had_nor_left_out_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Unzip, "_member", lambda *_: None)
+    bench = Bench(tmp_path)
+    with Storage(zipped(Entry("a.csv"), Entry("b.csv"))) as storage, pytest.raises(Damaged):
+        bench.run(storage)
