@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import platformdirs
 from scrapy.settings import BaseSettings
 from w3lib.url import safe_url_string
 
 from kagglecrawl.arguments import size
 from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
+from kagglecrawl.rates import Rate, quotas_of
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -25,6 +29,13 @@ _ENVIRONMENTS = {
     "TEST": "http://localhost:7777/api",
 }
 _TRANSPORTS = ("scrapy", "official")
+_WHEN_SPENT = ("stop", "wait")
+#: What is sent to Kaggle where KAGGLE_QUOTAS says nothing of a family. Its limits are not
+#: published; 1 to 2 requests a second are reported to be borne (kaggle-facts 4).
+POLITE: dict[str, tuple[Rate, ...]] = {
+    "api": (Rate(2, 1),),
+    "download": (Rate(2, 1),),
+}
 
 
 class SettingError(ValueError):
@@ -57,6 +68,9 @@ class KaggleConfig:
     stall_timeout: float = 60.0
     storage_hosts: tuple[str, ...] = ("storage.googleapis.com",)
     max_ratio: float = 200.0
+    quotas: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
+    quota_file: Path = Path("quotas.sqlite")
+    quota_spent: str = "stop"
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Self:
@@ -67,7 +81,7 @@ class KaggleConfig:
         doctor = "doctor-loopback.json" if is_loopback(api_url) else "doctor.json"
         return cls(
             api_url=api_url,
-            transport=_transport(settings.get("KAGGLE_TRANSPORT")),
+            transport=_one_of(settings, "KAGGLE_TRANSPORT", _TRANSPORTS),
             max_attempts=int(_number(settings, "KAGGLE_MAX_ATTEMPTS", 1, 1000, whole=True)),
             max_wait=_number(settings, "KAGGLE_MAX_WAIT", 0, 30 * 86400),
             retry_base=_number(settings, "KAGGLE_RETRY_BASE", 0, 3600),
@@ -79,6 +93,9 @@ class KaggleConfig:
             stall_timeout=_number(settings, "KAGGLE_STALL_TIMEOUT", 0.1, 3600),
             storage_hosts=_hosts(settings.getlist("KAGGLE_STORAGE_HOSTS")),
             max_ratio=_number(settings, "KAGGLE_MAX_RATIO", 1, 1e9),
+            quotas=_quotas(settings.get("KAGGLE_QUOTAS"), api_url),
+            quota_file=_quota_file(settings.get("KAGGLE_QUOTA_FILE"), workspace, api_url),
+            quota_spent=_one_of(settings, "KAGGLE_QUOTA_SPENT", _WHEN_SPENT),
         )
 
 
@@ -111,11 +128,45 @@ def _api_url(value: Any) -> str:
     return url
 
 
-def _transport(value: Any) -> str:
-    name = str(value or "scrapy").strip().lower()
-    if name not in _TRANSPORTS:
-        raise SettingError(f"KAGGLE_TRANSPORT={value} is not known: use scrapy or official")
-    return name
+def _one_of(settings: BaseSettings, name: str, words: tuple[str, str]) -> str:
+    """One of two words; the first if nothing is set."""
+    value = settings.get(name)
+    word = str(value or words[0]).strip().lower()
+    if word not in words:
+        raise SettingError(f"{name}={value} is not known: use {words[0]} or {words[1]}")
+    return word
+
+
+def _quotas(value: Any, api_url: str) -> dict[str, tuple[Rate, ...]]:
+    """The rates of each family: what is given, else what is polite; nobody need be polite to a
+    server on this machine."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    try:
+        given = quotas_of(value or {})
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SettingError(f"KAGGLE_QUOTAS={value} is wrong: {error}") from None
+    for family in given.keys() - POLITE.keys():
+        raise SettingError(
+            f"KAGGLE_QUOTAS names the family {family!a}, which is not known: "
+            f"use {' or '.join(POLITE)}"
+        )
+    return given if is_loopback(api_url) else {**POLITE, **given}
+
+
+def _quota_file(value: Any, workspace: Path, api_url: str) -> Path:
+    """One for all crawls of this user, wherever they work; but not for servers that come and go."""
+    if value:
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            raise SettingError(
+                f"KAGGLE_QUOTA_FILE={value} names the home of nobody: write a whole path"
+            ) from None
+    if is_loopback(api_url):
+        return workspace / "quotas-loopback.sqlite"
+    return platformdirs.user_state_path("kagglecrawl", appauthor=False) / "quotas.sqlite"
 
 
 def _size(settings: BaseSettings, name: str) -> int:

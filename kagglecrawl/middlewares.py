@@ -31,7 +31,6 @@ from kagglecrawl.kaggle.auth import find_credentials
 from kagglecrawl.kaggle.errors import (
     Away,
     NoReply,
-    QuotaSpent,
     RetryLater,
     Throttled,
     Unreachable,
@@ -117,6 +116,8 @@ class KaggleReplyMiddleware:
         except RetryLater as error:
             return self._again(request, error)
         self._proven.add(name)
+        if (scheduler := self._scheduler) is not None:
+            scheduler.holds.went_well(request.meta.get("family", ""))
         return response
 
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
@@ -155,47 +156,47 @@ class KaggleReplyMiddleware:
     def _wait_with_all(self, request: Request, error: RetryLater) -> tuple[float, dict[str, Any]]:
         """What is no fault of this request holds its whole family, and costs no attempt.
 
-        Ends the crawl when the waits of one request add up to more than KAGGLE_MAX_WAIT.
+        Short waits of one request that add up to more than KAGGLE_MAX_WAIT become a long one, at
+        which the scheduler ends the crawl when nothing else is left to do.
         """
-        if error.delay and error.delay > self._config.max_wait:
-            # not forgotten by the next run of a job
-            self._hold(request.meta.get("family", ""), time.time() + error.delay)
+        family = request.meta.get("family", "")
+        throttled = isinstance(error, Throttled)
         times: int = request.meta.get("waits", 0) + 1
         wait = self._wait_of(error, times)
         waited: float = request.meta.get("waited", 0.0) + wait
-        if waited > self._config.max_wait:
-            limit = f"longer than KAGGLE_MAX_WAIT ({self._config.max_wait:.0f} s)"
-            if isinstance(error, Away):
-                raise Unreachable(f"{error}, for {limit}. {_CHECK_NETWORK}")
-            raise QuotaSpent(
-                f"{error}. The waits for this request add up to {waited:.0f} s, {limit}: "
-                "run the same command again later"
-            )
+        limit = f"longer than KAGGLE_MAX_WAIT ({self._config.max_wait:.0f} s)"
+        if waited > self._config.max_wait and not throttled:
+            raise Unreachable(f"{error}, for {limit}. {_CHECK_NETWORK}")
+        if wait <= self._config.max_wait < waited and self._config.quota_spent == "stop":
+            # like one long wait: others go on, and if there are none the scheduler ends the crawl
+            logger.info("%s. The waits for this request add up to %.0f s, %s", error, waited, limit)
+            wait, waited, times = self._config.max_wait + 1, 0.0, 0
+        if throttled and (scheduler := self._scheduler) is not None:
+            scheduler.holds.pushed_back(family)
         self._stats.inc_value(f"kaggle/{error.slug}")
         if wait >= _WORTH_TELLING and self._told_until < time.time():
             self._told_until = time.time() + wait
-            what = "No download is begun" if request.meta.get("family") == DOWNLOADS else _NOTHING
+            what = "No download is begun" if family == DOWNLOADS else _NOTHING
             logger.info("%s. %s for %.0f s", error, what, wait)
-        self._hold(request.meta.get("family", ""), time.time() + wait)
+        self._hold(family, time.time() + wait)
         return wait, {"waits": times, "waited": waited}
 
     def _wait_of(self, error: RetryLater, attempt: int) -> float:
         """Seconds to wait: never less than the server asked for, and never all at once."""
         if not error.delay:  # none, or one that is over: the pace is ours to find
             return pause(attempt, self._config.retry_base, self._jitter.random())
-        if error.delay > self._config.max_wait:
-            if not isinstance(error, Throttled):
-                raise error  # one failing resource is no spent quota
-            raise QuotaSpent(
-                f"{error}. Kaggle asks to wait {error.delay:.0f} s, longer than KAGGLE_MAX_WAIT "
-                f"({self._config.max_wait:.0f} s): run the same command again after that"
-            )
+        if error.delay > self._config.max_wait and not isinstance(error, Throttled):
+            raise error  # one failing resource is no spent quota
         return error.delay + 0.05 + 0.2 * self._jitter.random()
 
     def _hold(self, family: str, until: float) -> None:
-        engine = self._crawler.engine
-        if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
-            engine.scheduler.hold(family, until)
+        if (scheduler := self._scheduler) is not None:
+            scheduler.hold(family, until)
+
+    @property
+    def _scheduler(self) -> KaggleScheduler | None:
+        scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
+        return scheduler if isinstance(scheduler, KaggleScheduler) else None
 
 
 def _later(request: Request, changes: dict[str, Any]) -> Request:

@@ -24,14 +24,12 @@ ROBOTSTXT_OBEY = False
 COOKIES_ENABLED = False  # default True; the API has no sessions
 
 # -- How fast -------------------------------------------------------------------------------------
-# Kaggle publishes no limits; 1 to 2 requests a second are reported to be borne (kaggle-facts 4).
-# DOWNLOAD_DELAY is the mean gap between two requests (each is 0.5 to 1.5 times that), AutoThrottle
-# makes it longer when answers are slow, and a 429 stops everything for as long as it says
-# (state/scheduler.py).
+# The scheduler sets the pace, by KAGGLE_QUOTAS below, and a 429 stops all of its kind for as long
+# as it says (state/quotas.py, holds.py). AutoThrottle makes the gaps longer when answers are slow.
 AUTOTHROTTLE_ENABLED = True  # default False
 AUTOTHROTTLE_START_DELAY = 0.5  # default 5.0
 AUTOTHROTTLE_TARGET_CONCURRENCY = 4.0  # default 1.0
-DOWNLOAD_DELAY = 0.5  # default 0; seconds
+DOWNLOAD_DELAY = 0.5  # default 0; seconds, for spiders that have no quotas (ours set it to 0)
 CONCURRENT_REQUESTS = 8  # default 16
 CONCURRENT_REQUESTS_PER_DOMAIN = 8  # default 8
 # Scrapy starts this many tasks for each response: 100 cost 1.4 times the CPU of 8 (measured).
@@ -120,6 +118,15 @@ KAGGLE_RETRY_BASE = 0.5
 #: The longest that is waited for one request, in seconds: a longer Retry-After, several that add up
 #: to more, or a network that is away for longer, end the run cleanly.
 KAGGLE_MAX_WAIT = 900
+#: What may be sent, by family: the calls of the API, and downloads begun. A pace (second, minute),
+#: a budget (hour, day: any 24 hours), or several of them; an empty one is no limit. For those that
+#: are not named: 2/second, and none on this machine. `-s KAGGLE_QUOTAS="api=1/second, 5000/day"`
+KAGGLE_QUOTAS = ""
+#: What was sent, kept for all runs and processes of this user; empty: in the user's state folder
+#: (~/.local/state/kagglecrawl), for a server on this machine in WORKSPACE.
+KAGGLE_QUOTA_FILE = ""
+#: Where nothing may be sent for longer than KAGGLE_MAX_WAIT: stop (exit code 4), or wait.
+KAGGLE_QUOTA_SPENT = "stop"
 #: Where files land.
 WORKSPACE = "local_workspace"
 #: Bytes that stay free on the disk of WORKSPACE: 500MB, 2GB. The crawl stops before that.

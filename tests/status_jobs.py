@@ -8,7 +8,8 @@ from pathlib import Path
 
 from scrapy.settings import Settings
 
-from kagglecrawl.commands.status import Status, as_text, examine
+from kagglecrawl.commands.status import examine
+from kagglecrawl.commands.status_words import Status, as_text
 from kagglecrawl.state.store import FILE, FeedFile, State, Store
 
 #: 2026-01-02 15:00:00 UTC.

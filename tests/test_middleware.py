@@ -22,7 +22,6 @@ from kagglecrawl.kaggle.errors import (
     Misconfigured,
     NoReply,
     NotFound,
-    QuotaSpent,
     ServerFailed,
     Unreachable,
 )
@@ -112,8 +111,10 @@ def test_a_429_for_ever_ends_the_run_when_the_waits_add_up() -> None:
         assert isinstance(again, Request)
         request = again
     assert 96 <= request.meta["waited"] <= 100
-    with pytest.raises(QuotaSpent, match="KAGGLE_MAX_WAIT"):
-        ours.process_response(request, refusal)
+    again = ours.process_response(request, refusal)
+    assert isinstance(again, Request)
+    assert 100 < wait_of(again) < 102, "one long wait, at which the scheduler ends the crawl"
+    assert (again.meta["waits"], again.meta["waited"]) == (0, 0.0)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -136,6 +137,7 @@ def test_a_429_holds_its_whole_family(status: int, monkeypatch: pytest.MonkeyPat
     ours, held = middleware(), list[tuple[str, float]]()
     scheduler = KaggleScheduler.from_crawler(ours._crawler)
     monkeypatch.setattr(scheduler, "hold", lambda *given: held.append(given))
+    scheduler.holds = Mock()
     ours._crawler.engine = Mock(scheduler=scheduler)
     again = ours.process_response(asked(), answer(status, Retry_After="7"))
     assert isinstance(again, Request)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kagglecrawl.commands import status as command
+from kagglecrawl.commands.status_words import _duration
 from kagglecrawl.state.job import Identity, Job
 from kagglecrawl.state.store import FILE, FeedFile, Store
 from tests.status_jobs import (
@@ -126,7 +127,7 @@ def test_a_job_that_has_not_begun(job: Path) -> None:
     [(59.6, "60 s"), (89.0, "89 s"), (90.0, "2 min"), (5_999.0, "1 h 40 min"), (61.0, "61 s")],
 )
 def test_durations(seconds: float, words: str) -> None:
-    assert command._duration(seconds) == words
+    assert _duration(seconds) == words
 
 
 # -- which state it is in --------------------------------------------------------------------------

@@ -37,6 +37,12 @@ requests_repeated     how many of these were asked again
 requests_pending      requests that are still to be made
 requests_waiting      how many of these wait for a later time
 held_until            object: quota family to when it may be asked again
+quotas                object: quota family to what is left of it for this
+                      account, as seen from here: next (when a request may be
+                      sent, null for now), interval (seconds that 429s have
+                      taught, or null), budgets (a list of objects: rate, used
+                      in it, left of it, and when the first of these is free
+                      again)
 files, bytes          files that are stored, and their size together
 files_left_out        object: how many were left out, by reason
 transfers             list of objects: key, position and size in bytes of the
@@ -57,11 +63,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,39 +77,18 @@ from scrapy.settings import BaseSettings
 
 from kagglecrawl.commands.again import command
 from kagglecrawl.commands.crawl import USAGE
-from kagglecrawl.extensions.report import REASONS
+from kagglecrawl.commands.status_words import ANEW, SUM, Status, as_text, next_step
+from kagglecrawl.config import KaggleConfig, SettingError
+from kagglecrawl.kaggle.auth import CredentialsError, account_of
 from kagglecrawl.kaggle.paging import End
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.job import lock_holder
-from kagglecrawl.state.store import FILE, FeedFile, NotOurs, Store, Verdict
-from kagglecrawl.units import amount
+from kagglecrawl.state.quotas import Quotas, QuotasRefused
+from kagglecrawl.state.store import FILE, FeedFile, NotOurs, Store
 
-#: The object that --json prints; the table above names its fields.
-Status = dict[str, Any]
-
-#: In the order in which a sum names them.
-_SUM = (Verdict.STORED, Verdict.SKIPPED, Verdict.FAILED, Verdict.PENDING)
 _NAME_IT = "name the folder that was given with -s JOBDIR="
-_ANEW = "name another JOBDIR to begin anew"
-#: Why a run stopped before its end, by Scrapy's finish reason.
-_WHY = {
-    "shutdown": "It was interrupted.",
-    "cancelled": "It was cancelled.",
-    "kaggle_quota": "The quota was spent.",
-    "kaggle_unreachable": "The API could not be reached.",
-    "kaggle_misconfigured": "The address was not the API's.",
-    "kaggle_no_space": "The disk of WORKSPACE had no room left.",
-    "feeds_not_stored": "A feed could not be stored.",
-    "kaggle_credentials": "Kaggle wants credentials, or refused those that it was given.",
-}
-#: How many downloads are looked at, and shown.
-_TRANSFERS, _SHOWN = 20, 3
-#: What to do first after these, since going on at once would stop again.
-_FIRST = dict.fromkeys(
-    ("kaggle_unreachable", "kaggle_misconfigured", "kaggle_credentials"),
-    "see what `scrapy doctor` finds, then ",
-)
-_FIRST["kaggle_no_space"] = "make room on the disk of WORKSPACE, then "
+#: How many downloads are looked at.
+_TRANSFERS = 20
 
 
 class Unreadable(Exception):
@@ -194,7 +177,7 @@ def examine(folder: Path, settings: BaseSettings, now: float) -> Status:
         raise Unreadable(f"{error}: {_NAME_IT}") from None
     except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
         raise Unreadable(
-            f"{folder / FILE} cannot be read ({error}): restore it from a copy, or {_ANEW}"
+            f"{folder / FILE} cannot be read ({error}): restore it from a copy, or {ANEW}"
         ) from None
 
 
@@ -234,8 +217,8 @@ def _status(
         "run_ended": _moment(ended) if started and ended else None,
         "reason": store.get("reason") if over else None,
         "discovered": store.count("discovered"),
-        **{verdict.value: store.count(verdict) for verdict in _SUM},
-        "balanced": store.count("discovered") == sum(map(store.count, _SUM)),
+        **{verdict.value: store.count(verdict) for verdict in SUM},
+        "balanced": store.count("discovered") == sum(map(store.count, SUM)),
         "skipped_by_reason": store.counts("skipped/"),
         "failed_by_reason": store.counts("failed/"),
         "lists_failed": store.count("lists_failed"),
@@ -245,6 +228,7 @@ def _status(
         "requests_pending": store.open_requests(),
         "requests_waiting": store.waiting_requests(now),
         "held_until": {clean(name): _moment(at) for name, at in holds.items() if at > now},
+        "quotas": _quotas(store, settings, now),
         "files": store.count("files_stored"),
         "bytes": store.count("bytes_stored"),
         "files_left_out": store.counts("files_left_out/"),
@@ -263,12 +247,43 @@ def _status(
         status["reason"] == "feeds_not_stored" and not status["requests_pending"]
     ):
         status["state"] = "incomplete" if _is_missing_something(status) else "complete"
-    status["next"] = _next(status)
+    status["next"] = next_step(status)
     if status["state"] not in {"running", "complete"}:
         status["command"] = command(
             status, _object(store, "feeds"), _object(store, "settings"), folder, settings
         )
     return status
+
+
+def _quotas(store: Store, settings: BaseSettings, now: float) -> dict[str, Any]:
+    """What is left of the quotas of whoever looks, at the API that the job is of; nothing where
+    that cannot be told, since a status needs neither settings nor credentials."""
+    given = settings.copy()
+    given.set("KAGGLE_API_URL", store.get("api_url"), priority=100)
+    given.set("WORKSPACE", store.get("workspace"), priority=100)
+    try:
+        config = KaggleConfig.from_settings(given)
+        account = account_of(config.api_url)
+        with closing(Quotas(config.quota_file, account, config.quotas)) as quotas:
+            left = quotas.left()
+    except (SettingError, CredentialsError, QuotasRefused):
+        return {}
+    return {
+        clean(each.name): {
+            "next": _moment(each.next) if each.next > now else None,
+            "interval": round(each.learnt, 3) or None,
+            "budgets": [
+                {
+                    "rate": str(rate),
+                    "used": used,
+                    "left": max(0, rate.count - used),
+                    "free_again": _moment(again) if used else None,
+                }
+                for rate, used, again in each.used
+            ],
+        }
+        for each in left
+    }
 
 
 def _is_missing_something(status: Status) -> bool:
@@ -323,128 +338,3 @@ def _seconds(store: Store, name: str) -> float | None:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-# -- what to do next -------------------------------------------------------------------------------
-
-
-def _next(status: Status) -> str:
-    if status["state"] == "running":
-        stop = f" or `kill {status['pid']}`" if status["pid"] else ""
-        return f"nothing: it is running; one Ctrl-C{stop} stops it cleanly"
-    if status["state"] == "complete":
-        return f"nothing: it is complete; {_ANEW}"
-    incomplete = status["state"] == "incomplete"
-    if incomplete and not status["balanced"] and not status["requests_pending"]:
-        return _ANEW
-    after = f" after {_shown(max(held))}" if (held := status["held_until"].values()) else ""
-    aim = "ask for what is missing" if incomplete else "go on"
-    return f"{_FIRST.get(status['reason'], '')}run the same command again{after} to {aim}"
-
-
-# -- telling ---------------------------------------------------------------------------------------
-
-
-def as_text(status: Status, folder: str) -> str:
-    """The status in plain words, a line for each thing that there is to say."""
-    given = shlex.join(f"{name}={value}" for name, value in status["arguments"].items())
-    what = f"{status['spider']} with {given}" if given else status["spider"]
-    since = f"from {status['api_url']}, since {_shown(status['created'])}"
-    sums = " + ".join(f"{status[verdict]} {verdict}" for verdict in _SUM)
-    lines = [
-        f"Job in {clean(folder)}: {what}, {since}.",
-        _state(status),
-        f"{status['spider']}: {status['discovered']} discovered = {sums}",
-        *(f"  {line}" for line in (*_accounts(status), *_requests(status), *_output(status))),
-        f"Next: {status['next']}{':' if status['command'] else '.'}",
-    ]
-    if again := status["command"]:
-        lines.append(f"  {again}")
-        if "***" in again or "…" in again:
-            lines.append("  (*** and … stand for what is not shown.)")
-    return "\n".join(lines)
-
-
-def _state(status: Status) -> str:
-    match status["state"]:
-        case "running":
-            process = f"process {status['pid']}" if status["pid"] else "a process that begins"
-            since = f", run {status['run']}, since {_shown(status['run_started'])}"
-            return f"Running: {process}{since if status['run_started'] else ''}."
-        case "stopped" if not status["run"]:
-            return "Not begun: it has asked for nothing yet."
-        case "stopped":
-            reason = status["reason"] or "unknown"
-            why = _WHY.get(reason, f"It ended early ({reason}).")
-            if reason.startswith("closespider_"):
-                why = "A limit that was set (CLOSESPIDER_…) was reached."
-            return f"Stopped: there is more to do. {why}"
-        case "killed":
-            return "Killed: its process is gone. Nothing is lost."
-        case "incomplete":
-            return "Ended with something missing."
-    return "Complete."
-
-
-def _accounts(status: Status) -> Iterator[str]:
-    if not status["balanced"]:
-        yield "The sum is wrong. This is a fault of kagglecrawl's: please report it."
-    for verdict in ("skipped", "failed"):
-        for slug, count in status[f"{verdict}_by_reason"].items():
-            yield f"{verdict} {count}: {REASONS.get(slug, clean(slug))}"
-    if failed := status["lists_failed"]:
-        were = "page of lists was" if failed == 1 else "pages of lists were"
-        yield f"{failed} {were} given up: what is on {'it' if failed == 1 else 'them'} is missing."
-    if status["capped"]:
-        yield "The list ended at row 10,000: Kaggle's cap, not its end. Crawl the rest in slices."
-
-
-def _requests(status: Status) -> Iterator[str]:
-    if pending := status["requests_pending"]:
-        waiting = status["requests_waiting"]
-        of_them = f", {waiting} of them for a later time" if waiting else ""
-        yield f"{_many(pending, 'request')} pending{of_them}"
-    if held := status["held_until"]:
-        family, until = max(held.items(), key=lambda pair: pair[1])
-        yield f"Kaggle asks to wait: nothing of quota {family!r} is sent before {_shown(until)}."
-    again = status["requests_repeated"]
-    asked_again = f", {again} of them asked again" if again else ""
-    yield f"{_many(status['requests_sent'], 'API request')} sent{asked_again}"
-    if rate := status["records_per_minute"]:
-        run = "last" if status["run_ended"] else "present"
-        left = status["seconds_left"]
-        rest = f"; what is pending takes about {_duration(left)} at that rate" if left else ""
-        yield f"{rate:.0f} records a minute in the {run} run{rest}"
-
-
-def _output(status: Status) -> Iterator[str]:
-    if files := status["files"]:
-        yield f"{_many(files, 'file')}, {amount(status['bytes'])}"
-    for slug, count in status["files_left_out"].items():
-        yield f"left out {count}: {REASONS.get(slug, clean(slug))}"
-    for each in status["transfers"][:_SHOWN]:
-        of = f"{amount(each['position'])} of {amount(each['size'])}" if each["size"] else "begun"
-        yield f"download of {each['key']}: {of}"
-    if (more := len(status["transfers"]) - _SHOWN) > 0:
-        yield f"and {_many(more, 'download')} more"
-    if listed := status["pages_listed"]:
-        yield f"{status['pages_written']} of {_many(listed, 'page')} written"
-    for feed in status["feeds"]:
-        only = ", still only in the job directory" if feed["only_in_job_directory"] else ""
-        yield f"feed {feed['uri']}: {_many(feed['rows'], 'row')}, {feed['bytes']:,} bytes{only}"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _shown(moment: str | None) -> str:
-    """A time in UTC, for people."""
-    return f"{moment[:10]} {moment[11:19]} UTC" if moment else "an unknown time"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

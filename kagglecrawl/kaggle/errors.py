@@ -18,7 +18,6 @@ The classes are named by what the caller should do::
     └── StopCrawl             nothing can be had until somebody does something
         ├── CredentialsRefused
         ├── CredentialsNeeded
-        ├── QuotaSpent
         ├── Unreachable
         ├── NoSpace
         └── Misconfigured
@@ -141,12 +140,6 @@ class CredentialsNeeded(StopCrawl):
     """Kaggle answers this only to somebody it knows."""
 
     reason = "kaggle_credentials"
-
-
-class QuotaSpent(StopCrawl):
-    """Kaggle asks to wait longer than we may."""
-
-    reason = "kaggle_quota"
 
 
 class Unreachable(StopCrawl):

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from scrapy import Request, Spider, signals
+from scrapy import Request, Spider
 from scrapy.crawler import Crawler
-from scrapy.exceptions import CloseSpider
 from scrapy.http import TextResponse
 from scrapy.settings import BaseSettings
 from scrapy.utils.defer import deferred_from_coro
@@ -31,7 +30,6 @@ from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import Accounts
-from kagglecrawl.state.scheduler import KaggleScheduler
 
 #: Children of a page go before the next page, and what has been begun goes before what has not.
 _CHILD_PRIORITY = 10
@@ -73,6 +71,7 @@ class KaggleSpider(Spider):
         """Name the feed's fields as the seeds do, and give the rows a place if nobody named one."""
         super().update_settings(settings)
         settings.set("FEED_EXPORT_FIELDS", feed_fields(cls.item_class), priority="spider")
+        settings.set("DOWNLOAD_DELAY", 0, priority="spider")  # the scheduler sets the pace
         # AutoThrottle would leave a slot that tells it nothing at the delay that it starts with.
         slot = {
             "delay": settings.getfloat("DOWNLOAD_DELAY"),
@@ -92,7 +91,6 @@ class KaggleSpider(Spider):
         spider = super().from_crawler(crawler, *args, **kwargs)
         spider.config = KaggleConfig.from_settings(crawler.settings)
         spider.found = findings.load(spider.config)
-        crawler.signals.connect(spider._refuse_long_hold, signals.spider_opened)
         return spider
 
     # -- what a spider declares -------------------------------------------------------------------
@@ -241,18 +239,6 @@ class KaggleSpider(Spider):
         if after is not None:
             call = TABLE[lost["rpc"]]
             yield self._list_request(call, lost["each"], after, lost["fields"], lost["paged"])
-
-    def _refuse_long_hold(self) -> None:
-        """An earlier run of the job was asked to wait longer than one may."""
-        assert self.crawler.engine is not None
-        scheduler = self.crawler.engine.scheduler
-        seconds = scheduler.holds.seconds() if isinstance(scheduler, KaggleScheduler) else 0
-        if not self.stopped_because and seconds > self.config.max_wait:
-            self.stopped_because = (
-                f"Kaggle asks to wait {seconds:.0f} s more, longer than KAGGLE_MAX_WAIT "
-                f"({self.config.max_wait:.0f} s): run the same command again after that"
-            )
-            raise CloseSpider("kaggle_quota")
 
     def stop(self, error: StopCrawl) -> None:
         """Close the spider, once. (Scrapy would log a CloseSpider from an errback as an error.)"""

@@ -8,6 +8,7 @@ Stats, for a spider named ``datasets``: ``kaggle/datasets/discovered``, ``…/st
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -250,3 +251,22 @@ class Accounts:
         if page is not None:
             self._store.touch_page(page)
             self.touched.add(page)
+
+
+def begin_run(store: Store, accounts: Accounts) -> int:
+    """Another run of a job, or its first: what had failed is open again. Returns its number."""
+    run = int(store.get("run") or 0) + 1
+    for key, _ in list(store.failed_requests()):
+        accounts.reopen(key)
+    store.begin_run()
+    facts = {
+        "run": run,
+        "run_started": time.time(),
+        "run_stored": store.count("stored"),
+        "run_ended": "",
+        "clean": 0,
+    }
+    for name, value in facts.items():
+        store.put(name, str(value))
+    store.commit()
+    return run

@@ -1,23 +1,42 @@
 """Quota families that are held back, and the moment at which the engine is to be woken.
 
-The holds outlive the run: a Retry-After is never shortened by a restart.
+Kaggle holds a family by a Retry-After, our own quotas (quotas.py) by its pace and budgets, and the
+number of downloads by what is under way. What Kaggle asks for outlives the run, and is known to the
+other processes of the account: a Retry-After is never shortened.
+
+Stats: ``kaggle/quotas/interval/<family>`` (seconds between two requests that Kaggle has taught us).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from datetime import datetime
 
 from scrapy import Request
 from scrapy.crawler import Crawler
 from scrapy.utils.asyncio import CallLaterResult, call_later
 
+from kagglecrawl.config import KaggleConfig
+from kagglecrawl.kaggle.auth import account_of
 from kagglecrawl.state import internals
+from kagglecrawl.state.leases import Lease
+from kagglecrawl.state.lessons import Lessons
+from kagglecrawl.state.quotas import LONGEST_PACE, Quotas, QuotasRefused
 from kagglecrawl.state.store import Store
 
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a request that was handed out goes out late.
+_LATE = 0.02
+#: Seconds that a pace may keep two requests apart, and somewhat more.
+_PACE = LONGEST_PACE + 5.0
 #: Downloads may take hours: the requests of other families must not wait for them.
 DOWNLOADS = "download"
 
@@ -33,9 +52,19 @@ class Held(Exception):
 class Holds:
     """Until when nothing of a family may be sent, in seconds since the epoch."""
 
-    def __init__(self, crawler: Crawler, store: Store) -> None:
+    def __init__(self, crawler: Crawler, store: Store, config: object = None) -> None:
+        """``config`` is a ``KaggleConfig``; a spider of something else has none, and no quotas."""
         self._crawler = crawler
         self._store = store
+        self._config = config if isinstance(config, KaggleConfig) else None
+        quotas = self._quotas = _quotas(self._config) if self._config else None
+        if quotas is not None:
+            quotas.check()
+        self._lessons = Lessons(quotas) if quotas else None
+        #: When our own quotas let the next one of a family through.
+        self._paced: dict[str, float] = {}
+        #: When that was last looked at, and until when a wait was told of.
+        self._latest = self._told = 0.0
         self._timer: CallLaterResult | None = None
         self._wake_at = 0.0
         #: How many requests of a family may be under way at once.
@@ -43,28 +72,104 @@ class Holds:
         others = crawler.settings.getint("CONCURRENT_REQUESTS") - 1
         self._most = {DOWNLOADS: max(1, min(transfers, others))}
         known: dict[str, float] = json.loads(store.get("holds") or "{}")
+        for family, until in (quotas.holds() if quotas else {}).items():
+            known[family] = max(until, known.get(family, 0.0))
         self.until = {family: until for family, until in known.items() if until > time.time()}
 
     def hold(self, family: str, until: float) -> None:
         """Hand out nothing of this family before ``until``; never shortens a hold."""
         self.until[family] = max(until, self.until.get(family, 0.0))
         self._store.put("holds", json.dumps(self.until))
+        if self._quotas is not None:
+            try:
+                self._quotas.hold(family, self.until[family])
+            except QuotasRefused as error:  # this crawl knows it all the same
+                logger.warning("Other crawls are not told to wait: %s", error)
+
+    def admit(self, family: str) -> float:
+        """Count a request of this family, which is handed out at once: 0; or when to ask again."""
+        if self._quotas is None or not family:
+            return 0.0
+        due = self._paced[family] = self._quotas.take(family)
+        if due:
+            self._hear(family)
+        elif self._lessons is not None:
+            self._lessons.sent(family)
+        return due
+
+    def _hear(self, family: str) -> None:
+        """What another process was told counts here too."""
+        if self._quotas is not None and family:
+            held = self._quotas.held(family)
+            if held > self.until.get(family, 0.0):
+                self.until[family] = held
+
+    def sent(self, lease: Lease) -> None:
+        """It goes out now. A transfer may do so again, for a new address: that is one more, and
+        ``Held`` is raised if that may not be sent now."""
+        if lease.sent:
+            if until := self.admit(lease.family):
+                raise Held(until)
+        elif self._quotas is not None and time.time() - lease.since > _LATE:
+            self._quotas.late(lease.family)
+        lease.sent = True
+        if self._one_by_one(lease.family) and self._crawler.engine is not None:
+            internals.wake(self._crawler.engine)  # the next one may be handed out
+
+    def _one_by_one(self, family: str) -> bool:
+        """Is one to be on its way before the next is handed out? The downloader may keep what it
+        has for a while, and then send all of it at once."""
+        return self._quotas is not None and self._quotas.paces(family)
+
+    def over(self, lease: Lease) -> None:
+        """What was handed out and has never gone out does not count."""
+        if not lease.sent and self._quotas is not None and lease.family:
+            self._quotas.give_back(lease.family)
+            self._paced.pop(lease.family, None)
+        lease.sent = True
+
+    def went_well(self, family: str) -> None:
+        """Kaggle has answered one of this family."""
+        if self._lessons is not None:
+            with suppress(QuotasRefused):  # the next request to be handed out will tell
+                self._tell(family, self._lessons.went_well(family))
+
+    def pushed_back(self, family: str) -> None:
+        """Kaggle has answered one of this family with a 429."""
+        if self._lessons is not None and self.until.get(family, 0.0) <= time.time():
+            with suppress(QuotasRefused):
+                self._tell(family, self._lessons.pushed_back(family))
+
+    def _tell(self, family: str, interval: float | None) -> None:
+        if interval is not None and self._crawler.stats is not None:
+            self._crawler.stats.set_value(f"kaggle/quotas/interval/{family}", round(interval, 3))
 
     def check(self, request: Request) -> None:
         """Raise ``Held`` if nothing of the request's family may be sent now.
 
         A request that was handed out waits its turn in the downloader, where a 429 may overtake it.
         """
-        until = self.until.get(request.meta.get("family", ""), 0.0)
+        family = request.meta.get("family", "")
+        self._hear(family)
+        until = self.until.get(family, 0.0)
         if until > time.time():
             raise Held(until)
 
-    def with_full(self, under_way: Iterable[str]) -> dict[str, float]:
+    def with_full(self, under_way: Collection[Lease]) -> dict[str, float]:
         """Until when each family is held, and those of which as many requests are under way as may
-        be: for now without an end."""
-        held, counts = dict(self.until), Counter(under_way)
-        for family, most in self._most.items():
-            if counts[family] >= most:
+        be, or one that has not gone out yet: for now without an end."""
+        now = time.time()
+        if now < self._latest - 1:  # the clock was set back: what was said of it is void
+            self._paced.clear()
+        self._latest = now
+        held, counts = self._paced | self.until, Counter(lease.family for lease in under_way)
+        for lease in under_way:
+            if not lease.sent and self._one_by_one(lease.family):
+                counts[lease.family] = sys.maxsize
+        for family, until in self._paced.items():
+            held[family] = max(until, held[family])
+        for family, count in counts.items():
+            if count >= self._most.get(family, sys.maxsize):
                 held[family] = math.inf
         return held
 
@@ -75,7 +180,7 @@ class Holds:
     def wake_when_due(self, families: Iterable[str], due: float | None) -> None:
         """Let the engine ask again when one of these families is free, or at ``due``."""
         now = time.time()
-        moments = [self.until.get(family, 0.0) for family in families]
+        moments = self._moments(families)
         moments += [due] if due is not None else []
         when = min((moment for moment in moments if moment > now), default=0.0)
         if not when or now < self._wake_at <= when:
@@ -83,6 +188,45 @@ class Holds:
         self.stop()
         self._wake_at = when
         self._timer = call_later(when - now, self._wake)
+
+    def too_long(self, families: Iterable[str], due: float | None) -> str:
+        """Why the crawl should end, if none of these families, nor what is due then, may be sent
+        for longer than KAGGLE_MAX_WAIT: one sentence."""
+        if self._config is None:
+            return ""
+        now, longest = time.time(), self._config.max_wait
+        # A pace is no reason to end, however short the longest wait may be.
+        spent = {f: at for f, at in self._paced.items() if at - now > max(longest, _PACE)}
+        spent |= {f: at for f, at in self.until.items() if at - now > longest}
+        waiting = set(families)
+        if not spent or waiting - spent.keys():
+            return ""
+        first = min(spent[family] for family in waiting or spent)
+        if due is not None and due - now <= longest:  # one that is asked again before that
+            return ""
+        wait = first - now
+        asked = any(until >= first for until in self.until.values())
+        who = "Kaggle asks to wait" if asked else "A quota of KAGGLE_QUOTAS is spent for"
+        moment = datetime.fromtimestamp(first).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        said = f"{who} {wait:.0f} s, longer than KAGGLE_MAX_WAIT ({longest:.0f} s)"
+        if self._config.quota_spent == "stop":
+            return (
+                f"{said}: run the same command again after that, at {moment} "
+                "(or let it wait: KAGGLE_QUOTA_SPENT=wait)"
+            )
+        if first > self._told + _PACE:
+            self._told = first
+            logger.info("%s: it goes on at %s (KAGGLE_QUOTA_SPENT=wait)", said, moment)
+        return ""
+
+    def _moments(self, families: Iterable[str]) -> list[float]:
+        return [max(self.until.get(f, 0.0), self._paced.get(f, 0.0)) for f in families]
+
+    def close(self) -> None:
+        """No more waking, and no more counting."""
+        self.stop()
+        if self._quotas is not None:
+            self._quotas.close()
 
     def stop(self) -> None:
         """No more waking."""
@@ -95,3 +239,7 @@ class Holds:
         self._wake_at = 0.0
         if self._crawler.engine is not None:
             internals.wake(self._crawler.engine)
+
+
+def _quotas(config: KaggleConfig) -> Quotas:
+    return Quotas(config.quota_file, account_of(config.api_url), config.quotas)

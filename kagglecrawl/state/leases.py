@@ -68,6 +68,9 @@ class Lease:
     #: The callback or errback has been called, and has come to its end.
     called: bool = False
     ended: bool = False
+    #: When it was handed out (seconds since the epoch), and has it gone out to Kaggle?
+    since: float = 0.0
+    sent: bool = False
     #: Why it has failed, a word; its rows and children do not count then, unless ``declared``.
     error: str = ""
     #: The spider itself said that it failed: what it yielded instead counts.

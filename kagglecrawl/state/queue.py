@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kagglecrawl.state.store import Row, State, Store
 
@@ -72,9 +72,17 @@ class Queue:
             self._put_in(family)
         self._more.add(family)
 
-    def pop(self, now: float, held: Mapping[str, float], *, only_begun: bool) -> Row | None:
+    def pop(
+        self,
+        now: float,
+        held: Mapping[str, float],
+        *,
+        only_begun: bool,
+        admit: Callable[[str], float] = lambda _: 0.0,
+    ) -> Row | None:
         """The next request of a family that is not held after ``now``; with ``only_begun``, the
-        next for a resource on which work has begun."""
+        next for a resource on which work has begun. ``admit`` has the last word on its family: 0,
+        or until when that is held as well."""
         if self._due is not None and self._due <= now:
             for family in self._store.wake(now):
                 # they may belong before those that are out
@@ -82,27 +90,34 @@ class Queue:
                 self._more.add(family)
             self._due = self._store.next_due()
         if only_begun:
-            return self._pop_begun(now, held)
-        best: tuple[int, int] | None = None
-        of = ""
-        for family in self._more | self._out.keys():
+            return self._pop_begun(now, dict(held), admit)
+        free = [family for family in self._more | self._out.keys() if held.get(family, 0.0) <= now]
+        while free:
+            firsts = {family: self._first(family) for family in free}
+            places = [(first, family) for family, first in firsts.items() if first is not None]
+            if not places:
+                return None
+            (_, number), family = min(places)
+            if not admit(family):
+                heapq.heappop(self._out[family])
+                return self._rows.pop(number)
+            free.remove(family)
+        return None
+
+    def _pop_begun(
+        self, now: float, held: dict[str, float], admit: Callable[[str], float]
+    ) -> Row | None:
+        for _, number, family in self._store.begun():
             if held.get(family, 0.0) > now:
                 continue
-            first = self._first(family)
-            if first is not None and (best is None or first < best):
-                best, of = first, family
-        if best is None:
-            return None
-        heapq.heappop(self._out[of])
-        return self._rows.pop(best[1])
-
-    def _pop_begun(self, now: float, held: Mapping[str, float]) -> Row | None:
-        for _, number, family in self._store.begun():
-            if held.get(family, 0.0) <= now:
-                # else it is leased: taken out, or on its way
-                row = self._store.take_one(number) or self._rows.pop(number, None)
-                if row is not None:
-                    return row
+            # else it is leased: taken out, or on its way
+            row = self._store.take_one(number) or self._rows.pop(number, None)
+            if row is None:
+                continue
+            if not (until := admit(family)):
+                return row
+            held[family] = until
+            self._take_out(family, row)
         return None
 
     def any(self) -> bool:
@@ -116,6 +131,10 @@ class Queue:
     def families(self) -> set[str]:
         """Families with requests that could be handed out if their family is not held."""
         return self._more | {family for family, out in self._out.items() if out}
+
+    def begun_families(self) -> set[str]:
+        """Families of requests for resources on which work has begun."""
+        return {family for _, _, family in self._store.begun()}
 
     def drop(self) -> None:
         """Let all of them be done unasked."""

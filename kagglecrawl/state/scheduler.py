@@ -30,8 +30,9 @@ from scrapy.utils.asyncio import CallLaterResult, call_later
 from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
+from kagglecrawl.kaggle.auth import CredentialsError
 from kagglecrawl.state import codec, internals
-from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
+from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts, begin_run
 from kagglecrawl.state.commits import Commits
 from kagglecrawl.state.desk import Desk
 from kagglecrawl.state.feeds import FeedRefused, Feeds
@@ -48,11 +49,14 @@ from kagglecrawl.state.leases import (
 )
 from kagglecrawl.state.pages import PageFiles
 from kagglecrawl.state.queue import Queue
+from kagglecrawl.state.quotas import QuotasRefused
 from kagglecrawl.state.store import Row, Store, Verdict
 from kagglecrawl.state.transfers import Transfers
 
 logger = logging.getLogger(__name__)
 
+#: Why a job, or what it needs, is not taken.
+_REFUSED = (JobRefused, FeedRefused, QuotasRefused, CredentialsError)
 #: A signal of ours: the spider closes, and what is under way is given up now.
 interrupted = object()
 #: Another: the process was asked to end, and something still hangs; all that can be is safe.
@@ -104,7 +108,7 @@ class KaggleScheduler(BaseScheduler):
         self._ours = bool(getattr(spider, "keeps_accounts", False))
         try:
             self._open(spider)
-        except (JobRefused, FeedRefused, sqlite3.Error, OSError) as error:
+        except (*_REFUSED, sqlite3.Error, OSError) as error:
             self._refuse(str(error))
             return
         assert self.crawler.engine is not None
@@ -136,13 +140,16 @@ class KaggleScheduler(BaseScheduler):
         with self._writing():
             while True:
                 only_begun = not self.accounts.room()
-                held = self.holds.with_full(lease.family for lease in self._leases.values())
-                row = self._queue.pop(time.time(), held, only_begun=only_begun)
+                held = self.holds.with_full(self._leases.values())
+                row = self._queue.pop(
+                    time.time(), held, only_begun=only_begun, admit=self.holds.admit
+                )
                 if row is None:
                     break
                 if (request := self._lease(row)) is not None:
                     return request
             self.holds.wake_when_due(self._queue.families(), self._queue.next_due())
+            self._close_if_spent(only_begun=only_begun)
         return None
 
     def close(self, reason: str) -> Deferred[None] | None:
@@ -159,20 +166,27 @@ class KaggleScheduler(BaseScheduler):
             self.holds.hold(family, until)
             self._commits.now()  # a kill must not shorten it
 
+    def about_to_send(self, request: Request) -> None:
+        """A request goes out now. Raises ``Held`` if it must not, as the last one to ask."""
+        self.holds.check(request)
+        if (lease := lease_of(request)) is not None:
+            self.holds.sent(lease)
+
     # -- opening and closing ----------------------------------------------------------------------
 
     def _open(self, spider: Spider) -> None:
         folder = Path(self.crawler.settings["JOBDIR"]) if self.crawler.settings["JOBDIR"] else None
         if folder is not None:
-            self._job = Job.take(folder, _identity(spider, self.crawler))
+            given = getattr(spider, "given", {})
+            self._job = Job.take(folder, Identity.of(spider.name, given, self.crawler.settings))
         store = self._store = self._job.store if self._job else Store.in_memory()
         pages = PageFiles.of_spider(spider)
         page_row = getattr(spider, "page_row", None) if pages else None
         self.accounts = Accounts(store, spider.name, page_row, getattr(spider, "sample", None))
-        self.holds = Holds(self.crawler, store)
+        self.holds = Holds(self.crawler, store, getattr(spider, "config", None))
         self.feeds = Feeds.from_crawler(self.crawler, store, folder)
         self.feeds.open()
-        self._begin_run(store)
+        self._run = begin_run(store, self.accounts)
         self._commits = Commits(
             store, self.feeds, self.accounts, pages, self._stats, self._stop_crawl
         )
@@ -192,22 +206,6 @@ class KaggleScheduler(BaseScheduler):
         self._stop(why)
         # Not raised here: Scrapy would leave its scraper half open, and say so with a traceback.
         self.crawler.signals.connect(_close_again, signals.spider_opened)
-
-    def _begin_run(self, store: Store) -> None:
-        self._run = int(store.get("run") or 0) + 1
-        for key, _ in list(store.failed_requests()):
-            self.accounts.reopen(key)
-        store.begin_run()
-        facts = {
-            "run": self._run,
-            "run_started": time.time(),
-            "run_stored": store.count("stored"),
-            "run_ended": "",
-            "clean": 0,
-        }
-        for name, value in facts.items():
-            store.put(name, str(value))
-        store.commit()
 
     def _on_closing(self) -> None:
         """Nothing more is handed out, and what is under way has a moment to come to its end."""
@@ -237,7 +235,7 @@ class KaggleScheduler(BaseScheduler):
     async def _close(self, reason: str) -> None:
         for timer in self._timers:
             timer.cancel()
-        self.holds.stop()
+        self.holds.close()
         finished = reason == "finished" and not self._commits.broken
         with self._writing():
             if finished and not self._queue.any():
@@ -318,6 +316,7 @@ class KaggleScheduler(BaseScheduler):
         """The lease's request is to be made again, perhaps changed."""
         request = lease.without_passing(unwrap(request))
         due = _due(request)
+        self.holds.over(lease)
         try:
             data = self._encode(request)
         except codec.NotSerializable as error:
@@ -351,6 +350,7 @@ class KaggleScheduler(BaseScheduler):
                 request.meta.pop(name, None)
         family = self._of(request)[0]
         lease = self._leases[row.id] = Lease(row.id, request, row.key, family)
+        lease.since = time.time()
         if row.key is not None:
             self.accounts.begin(row.key)
         self._stats.inc_value("scheduler/dequeued")
@@ -383,6 +383,7 @@ class KaggleScheduler(BaseScheduler):
         if lease.instead is not None and not lease.error:
             self._put_back(lease, lease.instead)
             return
+        self.holds.over(lease)
         del self._leases[lease.number]
         for child in self._desk.acknowledge(lease):
             if not self._push(child):
@@ -405,16 +406,27 @@ class KaggleScheduler(BaseScheduler):
             yield
         except sqlite3.Error as error:
             self._give_up(f"The job in JOBDIR cannot be written ({error})")
+        except QuotasRefused as error:
+            self._give_up(str(error))
 
     def _give_up(self, why: str) -> None:
         self._leases.clear()
         self._queue.clear()
         self._commits.give_up(why)
 
-    def _stop_crawl(self, why: str) -> None:
+    def _stop_crawl(self, why: str, reason: str = "kaggle_failed") -> None:
         assert self.crawler.engine is not None
         self._stop(why)
-        deferred_from_coro(self.crawler.engine.close_spider_async(reason="kaggle_failed"))
+        deferred_from_coro(self.crawler.engine.close_spider_async(reason=reason))
+
+    def _close_if_spent(self, *, only_begun: bool) -> None:
+        """Where nothing may be sent for longer than KAGGLE_MAX_WAIT, the crawl ends."""
+        if self._leases or self._closing:
+            return
+        families = self._queue.begun_families() if only_begun else self._queue.families()
+        if why := self.holds.too_long(families, self._queue.next_due()):
+            self._closing = True
+            self._stop_crawl(why, "kaggle_quota")
 
     def _stop(self, why: str) -> None:
         """Say why it ends, once; the report and the command repeat it where it is seen."""
@@ -429,10 +441,6 @@ def _due(request: Request) -> float:
     """When the request may be made, 0 for now; the scheduler remembers it from here on."""
     due = float(request.meta.pop("not_before", 0.0))
     return due if due > time.time() else 0.0
-
-
-def _identity(spider: Spider, crawler: Crawler) -> Identity:
-    return Identity.of(spider.name, getattr(spider, "given", {}), crawler.settings)
 
 
 def _close_again() -> None:

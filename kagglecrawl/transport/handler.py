@@ -136,7 +136,7 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         """The last moment at which a hold can stop a request; past it, the request is counted."""
         engine, stats = self.crawler.engine, self.crawler.stats
         if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
-            engine.scheduler.holds.check(request)
+            engine.scheduler.about_to_send(request)
         assert stats is not None
         stats.inc_value("kaggle/requests")
         stats.inc_value(f"kaggle/requests/{TABLE[request.meta['rpc']].method}")

@@ -271,3 +271,42 @@ def test_memory_stays_flat_though_everything_that_comes_goes_first(store: Store)
     assert kept(queue) < 8 * (MOST + 1)
     children = [f"child {number}" for number in range(5000)]
     assert popped(queue) == [*children, *names(range(1, WINDOW))]
+
+
+def test_the_last_word_on_a_family(store: Store) -> None:
+    """One that is not let through is passed over, and asked about once."""
+    queue = Queue(store, 1)
+    for number, family in enumerate(["a", "b", "a", "c"]):
+        queue.push(None, family, 0, f"k{number}", f"{family}{number}")
+    asked: list[str] = []
+
+    def admit(family: str) -> float:
+        asked.append(family)
+        return 0.0 if family == "c" else 99.0
+
+    row = queue.pop(0.0, {}, only_begun=False, admit=admit)
+    assert row is not None
+    assert row.data == "c3"
+    assert asked == ["a", "b", "c"]
+    assert queue.pop(0.0, {"a": 5.0}, only_begun=False, admit=admit) is None
+    assert asked[3:] == ["b"]
+    rest = [row.data for _ in range(3) if (row := queue.pop(0.0, {}, only_begun=False))]
+    assert rest == ["a0", "b1", "a2"]
+
+
+def test_what_has_begun_waits_for_its_family_too(store: Store) -> None:
+    queue = Queue(store, 1)
+    for key, family in (("one", "a"), ("two", "b")):
+        store.discover(key, None, None)
+        store.admit(key)
+        queue.push(None, family, 0, key, f"of {key}")
+
+    def admit(family: str) -> float:
+        return 9.0 if family == "a" else 0.0
+
+    row = queue.pop(0.0, {}, only_begun=True, admit=admit)
+    assert row is not None
+    assert row.data == "of two"
+    assert queue.pop(0.0, {}, only_begun=True, admit=admit) is None
+    assert queue.any()
+    assert popped(queue) == ["of one"]
