@@ -188,3 +188,39 @@ def test_nothing_of_the_credentials_is_in_the_file(crawl: Run, tmp_path: Path) -
     secrets = [value for name, value in env.items() if "TOKEN" in name or "KEY" in name]
     assert secrets
     assert not [value for value in secrets if value.encode() in content]
+
+
+def test_a_sample_ends_too_when_what_it_needs_is_held(crawl: Run) -> None:
+    """The rest of the list is pending, and not to be asked for: the sample is full."""
+    rule = Rule(Fault("status", status=429, retry_after=4000), method="DownloadDataset")
+    with Replica(World(seed=1), faults=Faults.script([rule])) as replica:
+        done = crawl(replica, "-a", "sample=3", "-a", "download=true")
+    assert done.code == 4, done.log
+
+
+def test_short_waits_of_one_family_do_not_end_the_others(crawl: Run) -> None:
+    rule = Rule(Fault("status", status=429, retry_after=1), method="DownloadDataset")
+    with Replica(World(seed=1), faults=Faults.script([rule])) as replica:
+        done = crawl(
+            replica,
+            *("-a", "pages=1-3", "-a", "download=true", "-s", "KAGGLE_MAX_WAIT=1"),
+            *("-s", "KAGGLE_QUOTAS=api=20/second"),
+        )
+        requests = replica.stats()["requests"]
+    assert done.code == 4, done.log
+    wanted = 60 - done.stat("kaggle/datasets/skipped")
+    assert sum(requests["GetDatasetMetadata"].values()) >= wanted
+
+
+@pytest.mark.parametrize("fault", [Fault("status", status=500), None])
+def test_neither_a_pace_nor_a_retry_is_a_spent_quota(crawl: Run, fault: Fault | None) -> None:
+    """However short the longest wait may be."""
+    rules = [Rule(fault, method="GetDatasetMetadata", arrivals=(1,))] if fault else []
+    with Replica(World(seed=1), faults=Faults.script(rules)) as replica:
+        done = crawl(
+            replica,
+            *("-a", "sample=3", "-s", "KAGGLE_MAX_WAIT=0", "-s", "KAGGLE_RETRY_BASE=0.5"),
+            *("-s", "KAGGLE_QUOTAS=api=10/second"),
+        )
+    assert done.code == 0, done.log
+    assert len(done.rows) == 3

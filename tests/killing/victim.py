@@ -191,7 +191,7 @@ def _arm() -> None:
     _around(job, "_begin", before="job named", after="job begun")
     _around(Feeds, "open", before="reopened", after="feeds open")
     _around(scheduler.KaggleScheduler, "hold", after="held")
-    _around(scheduler.KaggleScheduler, "_begin_run", after="run begun")
+    _around(scheduler, "begin_run", after="run begun")
     _around(job.Job, "leave", before="closed")
 
 
