@@ -119,7 +119,7 @@ class Holds:
     def _one_by_one(self, family: str) -> bool:
         """Is one to be on its way before the next is handed out? The downloader may keep what it
         has for a while, and then send all of it at once."""
-        return self._quotas is not None and self._quotas.paces(family)
+        return self._quotas is not None and self._quotas.limits(family)
 
     def over(self, lease: Lease) -> None:
         """What was handed out and has never gone out does not count."""
@@ -162,12 +162,11 @@ class Holds:
         if now < self._latest - 1:  # the clock was set back: what was said of it is void
             self._paced.clear()
         self._latest = now
-        held, counts = self._paced | self.until, Counter(lease.family for lease in under_way)
+        held = {family: self._free_at(family) for family in self._paced.keys() | self.until.keys()}
+        counts = Counter(lease.family for lease in under_way)
         for lease in under_way:
             if not lease.sent and self._one_by_one(lease.family):
                 counts[lease.family] = sys.maxsize
-        for family, until in self._paced.items():
-            held[family] = max(until, held[family])
         for family, count in counts.items():
             if count >= self._most.get(family, sys.maxsize):
                 held[family] = math.inf
@@ -180,7 +179,7 @@ class Holds:
     def wake_when_due(self, families: Iterable[str], due: float | None) -> None:
         """Let the engine ask again when one of these families is free, or at ``due``."""
         now = time.time()
-        moments = self._moments(families)
+        moments = [self._free_at(family) for family in families]
         moments += [due] if due is not None else []
         when = min((moment for moment in moments if moment > now), default=0.0)
         if not when or now < self._wake_at <= when:
@@ -219,8 +218,9 @@ class Holds:
             logger.info("%s: it goes on at %s (KAGGLE_QUOTA_SPENT=wait)", said, moment)
         return ""
 
-    def _moments(self, families: Iterable[str]) -> list[float]:
-        return [max(self.until.get(f, 0.0), self._paced.get(f, 0.0)) for f in families]
+    def _free_at(self, family: str) -> float:
+        """When neither Kaggle nor our own quotas hold it."""
+        return max(self.until.get(family, 0.0), self._paced.get(family, 0.0))
 
     def close(self) -> None:
         """No more waking, and no more counting."""

@@ -112,7 +112,7 @@ class Quotas:
 
         Raises ``QuotasRefused``, as all of this does.
         """
-        if not self._rates.get(family) and not self._is_there():
+        if not self.limits(family) and not self._is_there():
             return 0.0
         try:
             with self._writing() as file:
@@ -131,13 +131,13 @@ class Quotas:
         self._busy_since = 0.0
         return 0.0
 
-    def paces(self, family: str) -> bool:
+    def limits(self, family: str) -> bool:
         """Has this family any rates?"""
         return bool(self._rates.get(family))
 
     def late(self, family: str) -> None:
         """The last one that was counted is sent now, and not when it was."""
-        if not self._rates.get(family):
+        if not self.limits(family):
             return
         with suppress(_Busy), self._writing() as file:
             now = self._now()
@@ -151,7 +151,7 @@ class Quotas:
 
     def give_back(self, family: str) -> None:
         """A request that was counted was not sent."""
-        if not self._rates.get(family):
+        if not self.limits(family):
             return
         with suppress(_Busy), self._writing() as file:  # else one less may be sent
             file.execute(
@@ -256,7 +256,7 @@ class Quotas:
         interval, early = self._pace(family, learnt)
         if interval:
             self._put(file, family, max(due, now - early) + interval, learnt)
-        if not self._rates.get(family):
+        if not self.limits(family):
             return
         # also without a budget: one may be set tomorrow, or be another process's
         file.execute("INSERT INTO sent VALUES (?, ?, ?)", (self._account, family, now))

@@ -168,9 +168,10 @@ class KaggleScheduler(BaseScheduler):
 
     def about_to_send(self, request: Request) -> None:
         """A request goes out now. Raises ``Held`` if it must not, as the last one to ask."""
-        self.holds.check(request)
-        if (lease := lease_of(request)) is not None:
-            self.holds.sent(lease)
+        with self._writing():
+            self.holds.check(request)
+            if (lease := lease_of(request)) is not None:
+                self.holds.sent(lease)
 
     # -- opening and closing ----------------------------------------------------------------------
 

@@ -82,9 +82,7 @@ class Files:
             raise _of_member(self._staging.path(name), error) from None
         try:
             try:
-                left = memoryview(content)
-                while left:  # a disk that becomes full takes a part, and tells it by the count
-                    left = left[os.write(descriptor, left) :]
+                _write_all(partial(os.write, descriptor), content)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -130,7 +128,7 @@ class Files:
     def write(self, file: BinaryIO, data: bytes) -> None:
         """All of these bytes."""
         try:
-            _write_all(file, data)
+            _write_all(file.write, data)
         except OSError as error:
             raise unwritable(error) from None
         self._wrote(len(data))
@@ -222,11 +220,11 @@ def _in_thread(work: Callable[[], None], name: str) -> Future[None]:
     return ended
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _write_all(write: Callable[[memoryview], int], data: bytes | memoryview) -> None:
     """A disk that becomes full takes a part, and tells it by the count alone."""
     view = memoryview(data)
     while view:
-        view = view[file.write(view) :]
+        view = view[write(view) :]
 
 
 def listed(member: Member, reason: str) -> Listed:
