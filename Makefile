@@ -19,6 +19,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scheduler
 	$(BIN)/python -m benchmarks.transfers
 	$(BIN)/python -m benchmarks.pace
+	$(BIN)/python -m benchmarks.budget
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.kills
 	$(BIN)/python -m benchmarks.transfer_kills

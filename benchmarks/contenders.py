@@ -90,7 +90,7 @@ class Bench:
         command = [
             *(*_SCRAPY, "crawl", "datasets", "-a", "min_usability=0", "-a", f"pages=1-{pages}"),
             *("-O", str(feed), "-s", f"WORKSPACE={self.folder / 'workspace'}"),
-            *("-a", "download=false"),
+            *("-a", "download=false", "-a", "refresh=true"),  # whatever a crawl before it had
             *(options or _FAST),
             *_QUIET,
         ]

@@ -41,7 +41,7 @@ class Arguments:
         Names that begin with ``_`` are accepted and left alone (scrapyd sends ``_job``).
         Raises ``ArgumentError``.
         """
-        known = {field.name: field for field in dataclasses.fields(cls)}
+        known = {field.name: field for field in cls.declared()}
         values: dict[str, Any] = {}
         for name, text in given.items():
             if name.startswith("_"):
@@ -75,16 +75,59 @@ class Arguments:
         }
 
     @classmethod
+    def declared(cls) -> list[dataclasses.Field[Any]]:
+        """The spider's own first, then those of every spider."""
+        return sorted(
+            dataclasses.fields(cls), key=lambda each: each.name not in cls.__annotations__
+        )
+
+    @classmethod
     def describe(cls) -> str:
         """The declaration as a table for people."""
         lines = []
-        for field in dataclasses.fields(cls):
+        for field in cls.declared():
             default = "" if field.default in (None, "", (), False) else f"; default {field.default}"
             lines.append(f"  -a {field.name}=…  ({field.metadata['kind']}{default})")
             lines.append(f"      {field.metadata['help']}")
             if field.metadata["choices"]:
                 lines.append(f"      One of: {field.metadata['choices']}")
         return "\n".join(lines)
+
+
+def yes_or_no(text: str) -> bool:
+    """true or false, in the usual spellings."""
+    word = text.lower()
+    if word in {"true", "yes", "1", "on"}:
+        return True
+    if word in {"false", "no", "0", "off"}:
+        return False
+    raise ValueError("write true or false")
+
+
+@dataclasses.dataclass(frozen=True)
+class CrawlArguments(Arguments):
+    """Arguments of every spider whose records the ledger keeps."""
+
+    changed_only: bool = argument(
+        False,
+        yes_or_no,
+        "true or false",
+        "Write only what is new, or not as the ledger has it; no page files.",
+    )
+    refresh: bool = argument(
+        False,
+        yes_or_no,
+        "true or false",
+        "Ask for everything again, whatever the ledger has, and whatever Kaggle refused before.",
+    )
+
+    def check(self) -> None:
+        """Refuse both at once."""
+        if self.changed_only and self.refresh:
+            raise ArgumentError(
+                "argument refresh asks for everything again, and changed_only leaves out what the "
+                "ledger has: leave one of the two out"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,16 +170,6 @@ def rating(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise ValueError("write a number from 0 to 1")
     return value
-
-
-def yes_or_no(text: str) -> bool:
-    """true or false, in the usual spellings."""
-    word = text.lower()
-    if word in {"true", "yes", "1", "on"}:
-        return True
-    if word in {"false", "no", "0", "off"}:
-        return False
-    raise ValueError("write true or false")
 
 
 def size(text: str) -> int:

@@ -17,7 +17,7 @@ from w3lib.url import safe_url_string
 
 from kagglecrawl.arguments import size
 from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
-from kagglecrawl.rates import Rate, quotas_of
+from kagglecrawl.rates import Rate, families_of, quotas_of
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -71,6 +71,7 @@ class KaggleConfig:
     quotas: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
     quota_file: Path = Path("quotas.sqlite")
     quota_spent: str = "stop"
+    ledger: Path = Path("ledger.sqlite")
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Self:
@@ -94,7 +95,8 @@ class KaggleConfig:
             storage_hosts=_hosts(settings.getlist("KAGGLE_STORAGE_HOSTS")),
             max_ratio=_number(settings, "KAGGLE_MAX_RATIO", 1, 1e9),
             quotas=_quotas(settings.get("KAGGLE_QUOTAS"), api_url),
-            quota_file=_quota_file(settings.get("KAGGLE_QUOTA_FILE"), workspace, api_url),
+            quota_file=_path(settings, "KAGGLE_QUOTA_FILE") or _quota_file(workspace, api_url),
+            ledger=_path(settings, "KAGGLE_LEDGER") or workspace / "ledger.sqlite",
             quota_spent=_one_of(settings, "KAGGLE_QUOTA_SPENT", _WHEN_SPENT),
         )
 
@@ -147,7 +149,8 @@ def _quotas(value: Any, api_url: str) -> dict[str, tuple[Rate, ...]]:
         given = quotas_of(value or {})
     except (ValueError, AttributeError, TypeError) as error:
         raise SettingError(f"KAGGLE_QUOTAS={value} is wrong: {error}") from None
-    for family in given.keys() - POLITE.keys():
+    known = POLITE.keys()
+    for family in sorted({each for name in given for each in families_of(name)} - known):
         raise SettingError(
             f"KAGGLE_QUOTAS names the family {family!a}, which is not known: "
             f"use {' or '.join(POLITE)}"
@@ -155,15 +158,18 @@ def _quotas(value: Any, api_url: str) -> dict[str, tuple[Rate, ...]]:
     return given if is_loopback(api_url) else {**POLITE, **given}
 
 
-def _quota_file(value: Any, workspace: Path, api_url: str) -> Path:
+def _path(settings: BaseSettings, name: str) -> Path | None:
+    """What is set, if anything is."""
+    if not (value := settings.get(name)):
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise SettingError(f"{name}={value} names the home of nobody: write a whole path") from None
+
+
+def _quota_file(workspace: Path, api_url: str) -> Path:
     """One for all crawls of this user, wherever they work; but not for servers that come and go."""
-    if value:
-        try:
-            return Path(value).expanduser()
-        except RuntimeError:
-            raise SettingError(
-                f"KAGGLE_QUOTA_FILE={value} names the home of nobody: write a whole path"
-            ) from None
     if is_loopback(api_url):
         return workspace / "quotas-loopback.sqlite"
     return platformdirs.user_state_path("kagglecrawl", appauthor=False) / "quotas.sqlite"

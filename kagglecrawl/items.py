@@ -8,11 +8,12 @@ classes: ``make schemas`` writes them.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Self, TypedDict, cast
 
 from itemadapter import ItemAdapter
 
@@ -81,6 +82,8 @@ class Download(TypedDict):
     reason: str
 
 
+#: What a field holds where nothing is said.
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 _COUNT = {"type": "integer", "minimum": 0}
 _DOWNLOAD = _objects(
     folder={"type": "string", "description": "Folder of the files, below the workspace."},
@@ -98,6 +101,17 @@ _DOWNLOAD = _objects(
 def no_download(reason: str) -> Download:
     """There are no files, for this reason, a word."""
     return Download(folder="", files=0, bytes=0, leftOut={}, reason=reason)
+
+
+def download_of(manifest: str | None) -> Download | None:
+    """The JSON of one, as the ledger keeps it; None if it is none, or another release's."""
+    try:
+        found = json.loads(manifest or "")
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or found.keys() != Download.__annotations__.keys():
+        return None
+    return cast("Download", found)
 
 
 @dataclasses.dataclass
@@ -182,6 +196,21 @@ ITEMS: dict[str, type] = {"datasets": Dataset}
 def feed_fields(item_class: type) -> dict[str, str]:
     """Scrapy's ``FEED_EXPORT_FIELDS`` for an item class: its fields to the seeds' names."""
     return {field.name: field.metadata["export"] for field in dataclasses.fields(item_class)}
+
+
+def record_of(item: Any) -> dict[str, Any]:
+    """An item as the ledger keeps it: all but what has come of its files, which it keeps apart."""
+    # not by ItemAdapter, which copies each of half a million files
+    names = [field.name for field in dataclasses.fields(item)]
+    return {name: getattr(item, name) for name in names if name != "download"}
+
+
+def signature(item: Any) -> str:
+    """A checksum of an item that was read off a list row: of two rows with the same, neither says
+    anything else. A field that a later release adds, and the row does not fill, does not count."""
+    said = {name: value for name, value in record_of(item).items() if value not in _NOTHING}
+    text = json.dumps(said, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def page_row(item_class: type, item: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Downloader middleware: every answer of Kaggle's is judged once, here.
 
 Stats: ``kaggle/replies/<status>``, ``kaggle/held_back`` (not sent, as a Retry-After runs),
-``kaggle/retries/<reason>`` (asked again), ``kaggle/throttled`` (429), ``kaggle/away``
-(nobody there), ``kaggle/given_up/<reason>``.
+``kaggle/retries/<reason>`` (asked again), ``kaggle/retried_after/<status>`` (the same, by the
+answer), ``kaggle/throttled`` (429), ``kaggle/away`` (nobody there), ``kaggle/given_up/<reason>``.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ class KaggleReplyMiddleware:
                 proven=name in self._proven,
             )
         except RetryLater as error:
-            return self._again(request, error)
+            again = self._again(request, error)
+            self._stats.inc_value(f"kaggle/retried_after/{response.status}")
+            return again
         self._proven.add(name)
         if (scheduler := self._scheduler) is not None:
             scheduler.holds.went_well(request.meta.get("family", ""))

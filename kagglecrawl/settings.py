@@ -79,8 +79,10 @@ EXTENSIONS = {
     # Off: it keeps a pickle in JOBDIR.
     "scrapy.extensions.spiderstate.SpiderState": None,
     "kagglecrawl.extensions.progress.Progress": 100,
-    # Last at the close: it reports what the others have counted.
+    # Late at the close: it reports what the others have counted.
     "kagglecrawl.extensions.report.Report": 900,
+    # After that, which says whether all was had: report.json and report.html in WORKSPACE.
+    "kagglecrawl.extensions.run_report.RunReport": 950,
 }
 
 # -- What is shown, and what never is -------------------------------------------------------------
@@ -127,6 +129,9 @@ KAGGLE_QUOTAS = ""
 KAGGLE_QUOTA_FILE = ""
 #: Where nothing may be sent for longer than KAGGLE_MAX_WAIT: stop (exit code 4), or wait.
 KAGGLE_QUOTA_SPENT = "stop"
+#: What every crawl has had, and what became of it, for those that follow; empty:
+#: WORKSPACE/ledger.sqlite. `scrapy ledger` shows it.
+KAGGLE_LEDGER = ""
 #: Where files land.
 WORKSPACE = "local_workspace"
 #: Bytes that stay free on the disk of WORKSPACE: 500MB, 2GB. The crawl stops before that.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kagglecrawl.arguments import ArgumentError, PageRange, size
 from kagglecrawl.kaggle.refs import DatasetRef
 from kagglecrawl.kaggle.rpc import LIST_DATASETS
-from kagglecrawl.spiders.datasets import DatasetsArguments
+from kagglecrawl.spiders.datasets_args import DatasetsArguments
 
 NAMES = {
     "pages",
@@ -29,6 +29,8 @@ NAMES = {
     "min_size",
     "max_size",
     "download",
+    "changed_only",
+    "refresh",
     "only",
     "max_bytes",
     "refs",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from benchmarks import budget
 from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.quotas import Quotas
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
-from tests.conftest import NO_FILES, Crawl, Run
-
-THROTTLED = Rule(
-    Fault("status", status=429, retry_after=2), method="GetDatasetMetadata", arrivals=(1,)
-)
+from tests.conftest import NO_FILES, Run
 
 
 def answers(replica: Replica) -> Counter[str]:
@@ -42,7 +39,7 @@ def test_a_rate_that_is_known_is_kept(crawl: Run) -> None:
 def test_a_rate_that_is_not_known_is_learnt(crawl: Run, tmp_path: Path) -> None:
     """Kaggle pushes back again and again: requests get further apart, and stay so."""
     quotas = ("-s", f"KAGGLE_QUOTA_FILE={tmp_path / 'quotas.sqlite'}")
-    with Replica(World(seed=1), quotas=Quotas("api=8/second")) as replica:
+    with Replica(World(seed=1), quotas=Quotas("api=15/second")) as replica:
         first = crawl(replica, *quotas, *NO_FILES, "-a", "sample=40")
         before = answers(replica)["429"]
         second = crawl(replica, *quotas, *NO_FILES, "-a", "sample=40")
@@ -78,28 +75,30 @@ def test_a_budget_that_is_spent_ends_the_crawl_and_the_next_one_knows(
     assert not first.stats("kaggle/throttled")
 
 
-def test_processes_share_a_budget(crawl: Run, tmp_path: Path) -> None:
-    """Four at once, again and again: never more than there is, and all of it."""
-    shared = (
-        *("-s", f"KAGGLE_QUOTA_FILE={tmp_path / 'quotas.sqlite'}", *NO_FILES),
-        *("-s", "KAGGLE_QUOTAS=api=200/day"),
-    )
+def test_processes_that_are_killed_share_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    """Four at once, again and again: never more than there is, and but for what was on its way at
+    a kill all of it."""
+    tiny = ["--budget", "200", "--processes", "4", "--rounds", "3", "--rate", "0"]
+    assert budget.main(tiny) == 0
+    printed = capsys.readouterr().out
+    found = re.search(r"^12 starts: (\d+) of 200 requests", printed, re.MULTILINE)
+    assert found is not None, printed
+    assert 190 <= int(found[1]) <= 200, printed
+    assert "Round 3: ended with 4, 4, 4, 4 " in printed
+
+
+def test_families_share_a_rate_and_the_official_package_counts(crawl: Run) -> None:
+    """Its signing in is a request like any other."""
+    shared = ("-s", "KAGGLE_QUOTAS=api+download=30/day", "-a", "download=true")
     with Replica(World(seed=1)) as replica:
-
-        def run(number: int, stop_after: int) -> Crawl:
-            return crawl(
-                replica,
-                *(*shared, "-s", f"WORKSPACE={tmp_path / str(number)}"),
-                *("-s", f"JOBDIR={tmp_path / f'job {number}'}"),
-                *("-s", f"CLOSESPIDER_ITEMCOUNT={stop_after}"),
-                *("-o", str(tmp_path / f"{number}.jsonl")),
-            )
-
-        with ThreadPoolExecutor(4) as pool:
-            for stop_after in (4, 6, 0):
-                runs = list(pool.map(lambda n: run(n, stop_after), range(4)))  # noqa: B023
-        assert 198 <= answers(replica).total() <= 200
-    assert {done.code for done in runs} == {4}, runs[0].log
+        first = crawl(replica, *shared, "-a", "sample=4")
+        done = crawl(replica, *shared, "-s", "KAGGLE_TRANSPORT=official")
+        requests = replica.stats()["requests"]
+        assert answers(replica).total() == 30
+    assert (first.code, done.code) == (0, 4), first.log + done.log
+    assert requests["IntrospectToken"] == {"200": 1}
+    assert done.stat("kaggle/requests/IntrospectToken") == 1
+    assert requests["DownloadDataset"].get("302", 0) > 4
 
 
 def test_another_process_keeps_to_what_kaggle_has_asked_of_this_one(
@@ -117,17 +116,24 @@ def test_another_process_keeps_to_what_kaggle_has_asked_of_this_one(
 
 @pytest.mark.parametrize("spent", ["stop", "wait"])
 def test_a_long_retry_after_ends_the_crawl_or_is_waited_for(crawl: Run, spent: str) -> None:
-    with Replica(World(seed=1), faults=Faults.script([THROTTLED])) as replica:
+    world = World(seed=1)
+    refs = [dataset.ref for dataset in world.public()[:10]]
+    refused = Fault("status", status=429, retry_after=2)
+    rule = Rule(refused, method="GetDatasetMetadata", key=refs[4], arrivals=(1,))
+    with Replica(world, faults=Faults.script([rule])) as replica:
         done = crawl(
             replica,
-            *(*NO_FILES, "-a", "sample=30", "-s", "KAGGLE_MAX_WAIT=1"),
+            *(*NO_FILES, "-a", f"refs={','.join(refs)}", "-s", "KAGGLE_MAX_WAIT=1"),
             *("-s", f"KAGGLE_QUOTA_SPENT={spent}"),
         )
         stats = replica.stats()
     assert stats["retry_after_violations"] == 0
     assert done.code == (4 if spent == "stop" else 0), done.log
     if spent == "wait":
-        assert len(done.rows) == 30
+        assert len(done.rows) == 10
+    else:
+        assert len(done.rows) < 10
+        assert "Kaggle asks to wait" in done.log
 
 
 def test_while_one_family_is_held_the_others_go_on(crawl: Run) -> None:
@@ -150,6 +156,8 @@ def test_while_one_family_is_held_the_others_go_on(crawl: Run) -> None:
         ("KAGGLE_QUOTAS=api=fast", "'fast' is no rate: write 2/second"),
         ("KAGGLE_QUOTAS=2/second", "is no quota: write api=2/second"),
         ("KAGGLE_QUOTAS=apis=2/second", "the family 'apis', which is not known: use api"),
+        ("KAGGLE_QUOTAS=api+x=2/second", "the family 'x', which is not known: use api"),
+        ("KAGGLE_QUOTAS=api+api=2/second", "'api+api' names a family twice"),
         ('KAGGLE_QUOTAS={"api": 5}', "KAGGLE_QUOTAS="),
         ("KAGGLE_QUOTA_SPENT=sleep", "use stop or wait"),
     ],

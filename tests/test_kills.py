@@ -22,9 +22,9 @@ from tests.killing.trial import Job, Kill
 #: Where each job is killed, one start after the other. A point that is not reached fails the test,
 #: so that those that need much to be left to do come first.
 PLANS = {
-    "jsonlines": ["job half", "waiting", "page half", "committed", "reopened"],
-    "by token": ["listing", "retry", "page whole", "flushed", "feeds open"],
-    "overwritten": ["job named", "feed write", "outside", "closed"],
+    "jsonlines": ["job half", "waiting", "page half", "committed", "ledger told", "reopened"],
+    "by token": ["listing", "retry", "page whole", "ledger untold", "feeds open", "list noted"],
+    "overwritten": ["job named", "feed write", "outside", "ledger untold", "closed"],
     "gzip": ["job whole", "feed write", "fetched", "run begun", "feed write"],
     "csv": ["pipeline", "held", "flushed", "stored"],
     "batches": ["place half", "placed", "feed write", "page renamed", "placed"],

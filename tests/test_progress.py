@@ -17,7 +17,7 @@ from kagglecrawl import settings as project
 from kagglecrawl.extensions import progress as module
 from kagglecrawl.extensions.progress import Progress
 from kagglecrawl.spiders.datasets import DatasetsSpider
-from kagglecrawl.state.accounts import Accounts
+from kagglecrawl.state.accounts import Accounts, Exported
 from kagglecrawl.state.holds import Holds
 from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.store import Store
@@ -49,7 +49,7 @@ def count(
     keys = [f"{number}" for number in range(first, first + stored + skipped + failed + pending)]
     for key in keys:
         accounts.discover(key)
-    accounts.store((key, None) for key in keys[:stored])
+    accounts.store(Exported(key) for key in keys[:stored])
     for key in keys[stored : stored + skipped]:
         accounts.skip(key, "reason")
     for key in keys[stored + skipped : stored + skipped + failed]:
@@ -114,6 +114,21 @@ def test_a_hold_is_told(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> No
     assert "ETA" not in line(crawler, 10.0, stored=5)
     monkeypatch.setattr(Holds, "seconds", lambda _: 0.4)
     assert line(crawler, 0.0).endswith("0 pending")
+
+
+def test_a_spent_budget_is_told(crawler: Crawler, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = KaggleScheduler.from_crawler(crawler)
+    scheduler.holds = Holds(crawler, Store.in_memory())
+    scheduler.transfers = cast(Any, SimpleNamespace(under_way={}))
+    crawler.engine = cast(Any, SimpleNamespace(scheduler=scheduler))
+    monkeypatch.setattr(Holds, "seconds_spent", lambda _: 7_300.0)
+    text = line(crawler, 10.0, stored=5)
+    assert text.startswith("5 datasets  waiting 2 h 01 min for the quota")
+    assert "ETA" not in text
+    monkeypatch.setattr(Holds, "seconds", lambda _: 90.0)
+    assert " for the quota" in line(crawler, 10.0), "the longer of the two"
+    monkeypatch.setattr(Holds, "seconds", lambda _: 7_400.0)
+    assert "waiting 2 h 03 min as Kaggle asks" in line(crawler, 10.0)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import kagglecrawl
+from kagglecrawl.replica.made import TAGS
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
-from kagglecrawl.replica.world import TAGS, World
+from kagglecrawl.replica.world import World
 from tests.replica_client import Answer, basic, call, fetch, named, refs
 
 
@@ -341,7 +342,12 @@ def test_statistics(replica: Replica) -> None:
         "user_agents": {"test/1": 3},
         "bytes_sent": sent,
         "leaked_authorization": 0,
+        "families": {
+            "api": {"answers": 3, "429": 0, "under_way": 0, "violations": 0},
+            "download": {"answers": 0, "429": 0, "under_way": 0, "violations": 0},
+        },
         "retry_after_violations": 0,
+        "violations_by_method": {},
     }
     assert fetch(f"{replica.url}/__stats").json == stats
     assert fetch(f"{replica.url}/__stats/reset", "POST").status == 200

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetsRequest
 
+from kagglecrawl.replica.listing import listing
 from kagglecrawl.replica.server import Replica
+from kagglecrawl.replica.world import World
 from tests.replica_client import fetch
 
 PROJECT = Path(__file__).parent.parent
@@ -22,8 +25,8 @@ request = urllib.request.Request(
     os.environ["KAGGLE_API_URL"] + "/v1/datasets.DatasetApiService/ListDatasets", b"{}",
     {"Authorization": "Bearer " + os.environ["KAGGLE_API_TOKEN"]})
 with urllib.request.urlopen(request) as reply:
-    rows = len(json.load(reply)["datasets"])
-print(json.dumps({"argv": sys.argv[1:], "rows": rows, "env": dict(os.environ)}))
+    refs = [row["ref"] for row in json.load(reply)["datasets"]]
+print(json.dumps({"argv": sys.argv[1:], "refs": refs, "env": dict(os.environ)}))
 sys.exit(7)
 """
 
@@ -49,6 +52,7 @@ def test_a_command_runs_against_a_replica_of_its_own() -> None:
     arguments = ["crawl", "x", "-O", "f", "-s", "A=1", "-a", "b=c", "--port", "1", "--", "-h"]
     code, output, errors = _run(
         "--seed=2",
+        "--moved=3",
         "--",
         sys.executable,
         "-c",
@@ -63,7 +67,8 @@ def test_a_command_runs_against_a_replica_of_its_own() -> None:
     assert (code, errors) == (7, "")
     shown = json.loads(output)
     assert shown["argv"] == arguments
-    assert shown["rows"] == 20
+    world = World(seed=2, moved=3)
+    assert shown["refs"] == [d.ref for d in listing(world, ApiListDatasetsRequest())[:20]]
     env = shown["env"]
     assert env["KAGGLE_API_TOKEN"] == Replica.token
     assert env["KAGGLE_API_ENVIRONMENT"] == "LOCALHOST"
@@ -80,7 +85,8 @@ def test_scrapy_is_this_scrapy() -> None:
 
 def test_it_serves_until_told_to_stop(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n")
-    options = ["--port", "0", "--folder", f"{tmp_path}=ada/set", "--quota", "api=1/day"]
+    options = ["--port", "0", "--folder", f"{tmp_path}=ada/set", "--quota", "api=2/day"]
+    options += ["--fail", "ListDatasets:page=2=503", "--burst", "download=1:1:9"]
     with _start(options) as process:
         assert process.stdout is not None
         head = "".join(process.stdout.readline() for _ in range(7))
@@ -89,13 +95,17 @@ def test_it_serves_until_told_to_stop(tmp_path: Path) -> None:
         url = f"{found[0]}/api/v1/datasets.DatasetApiService/ListDatasets"
         answer = fetch(url, "POST", b"{}")
         assert [row["ref"] for row in answer.json["datasets"]] == ["ada/set"]
+        assert fetch(url, "POST", b'{"page": 2}').status == 503
         assert fetch(url, "POST", b"{}").status == 429
+        download = url.replace("ListDatasets", "DownloadDataset")
+        body = b'{"ownerSlug": "ada", "datasetSlug": "set"}'
+        assert [fetch(download, "POST", body).status for _ in range(2)] == [302, 429]
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert f"export KAGGLE_API_URL={found[0]}/api KAGGLE_API_TOKEN={Replica.token}" in head
     assert "export KAGGLE_API_ENVIRONMENT=LOCALHOST" in head
-    assert "Served 2 API requests: 2 ListDatasets." in output
+    assert "Served 5 API requests: 2 DownloadDataset, 3 ListDatasets." in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -134,6 +144,11 @@ def test_mistakes_are_told_in_one_sentence(
             (["--port", "70000"], "--port must be at most 65535"),
             (["--port", "-1"], "--port must be at least 0"),
             (["--metadata-files", "-1"], "--metadata-files must be at least 0"),
+            (["--moved", "-1"], "--moved must be at least 0"),
+            (["--burst", "api=5"], "Not a burst: 'api=5'"),
+            (["--fail", "Get=500"], "Not a method to fail: 'Get'"),
+            (["--fail", "GetDataset=200"], "Not a failure: 'GetDataset=200'"),
+            (["--fail", "GetDataset"], "Not a failure: 'GetDataset'"),
             (["--scale", "huge"], "invalid choice: 'huge'"),
             (["--quota", "api=ten"], "Not a quota"),
             (["--folder", "/nonexistent"], "Cannot read the folder"),

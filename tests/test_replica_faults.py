@@ -43,6 +43,48 @@ def test_a_rule_means_its_method_key_and_arrivals() -> None:
         assert replica.stats()["delivered"] == {"GetDatasetMetadata": 3, "GetDataset": 1}
 
 
+def test_a_method_fails_until_it_is_repaired() -> None:
+    ref, other = (d.ref for d in World(seed=1).public()[:2])
+    every = Rule(Fault("status", 500), "GetDatasetMetadata")
+    one = Rule(Fault("status", 503), "DownloadDataset", other)
+
+    def statuses() -> list[int]:
+        return [
+            call(replica, method, named(each)).status
+            for method in ("GetDatasetMetadata", "DownloadDataset")
+            for each in (ref, other)
+        ]
+
+    with _scripted(every) as replica:
+        assert statuses() == statuses() == [500, 500, 302, 302]
+        assert call(replica, "ListDatasets").status == 200
+        replica.faults.add(one)
+        assert statuses() == [500, 500, 302, 503]
+        replica.faults.repair(every)
+        assert statuses() == [200, 200, 302, 503]
+        replica.faults.add(every)
+        assert statuses() == [500, 500, 302, 503]
+        assert fetch(f"{replica.url}/__faults/repair", "POST").status == 200
+        assert statuses() == [200, 200, 302, 302]
+
+
+def test_what_was_repaired_leaves_other_rules_as_far_as_they_were() -> None:
+    first, second = (Rule(Fault("status", status), arrivals=(1, 2)) for status in (500, 502))
+    with _scripted(first, second) as replica:
+        found = [call(replica, "ListDatasets").status]
+        replica.faults.repair(first)
+        found += [call(replica, "ListDatasets").status for _ in range(3)]
+        assert found == [500, 502, 502, 200]
+
+
+def test_a_plan_is_repaired_too() -> None:
+    with Replica(World(seed=1), faults=Faults.mild(1, drip_seconds=0.0)) as replica:
+        replica.faults.repair()
+        for page in range(1, 200):
+            assert call(replica, "ListDatasets", {"page": page}).status == 200
+        assert replica.stats()["faults"] == {}
+
+
 def test_the_first_rule_that_matches_counts_and_others_follow() -> None:
     rules = (
         Rule(Fault("status", 500), arrivals=(1,)),

@@ -11,10 +11,11 @@ import markdownify
 import pytest
 
 from kagglecrawl.replica.dice import Dice
+from kagglecrawl.replica.made import TAGS, slugify
 from kagglecrawl.replica.scales import SCALES
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.storage import Storage
-from kagglecrawl.replica.world import TAGS, World, slugify
+from kagglecrawl.replica.world import World
 from tests.replica_client import call, named
 
 GOLDEN_REPLIES = "8f081580abf627dd8ec9b6bf7f7aac63eaf95a90df10767ba63e2aa0050ee626"

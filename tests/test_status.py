@@ -6,14 +6,22 @@ import json
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from scrapy.settings import Settings
 
 from kagglecrawl.commands import status as command
+from kagglecrawl.commands.status import examine
 from kagglecrawl.commands.status_words import _duration
+from kagglecrawl.kaggle.auth import account_of
+from kagglecrawl.rates import quotas_of
+from kagglecrawl.state.holds import repeated
 from kagglecrawl.state.job import Identity, Job
-from kagglecrawl.state.store import FILE, FeedFile, Store
+from kagglecrawl.state.quotas import Quotas
+from kagglecrawl.state.store import FILE, FeedFile, State, Store
 from tests.status_jobs import (
     COUNTS,
     DEFAULT_FEED,
@@ -165,10 +173,26 @@ def test_a_process_that_is_not_known_yet(job: Path, monkeypatch: pytest.MonkeyPa
     assert "kill" not in told(job)
 
 
+def failed_request(reason: str) -> Callable[[Store], object]:
+    def fail(store: Store) -> None:
+        number = store.add_request(b"failed", State.LEASED, "api", 0, 1, "a/b", "{}")
+        assert number is not None
+        store.fail(number, reason)
+
+    return fail
+
+
+def test_what_would_fail_again_is_not_asked_for(job: Path) -> None:
+    counts = {**DONE, "stored": DONE["stored"] - 1, "failed": 1, "failed/bad_archive": 1}
+    make(job, {"reason": "finished"}, counts, more=failed_request("bad_archive"))
+    assert look(job)["failed_for_good"] is True
+    assert "Next: nothing: what failed would fail again; `-a refresh=true` asks" in told(job)
+
+
 @pytest.mark.parametrize(
     ("counts", "feeds", "more"),
     [
-        ({"stored": -1, "failed": 1, "failed/bad_reply": 1}, (), None),
+        ({"stored": -1, "failed": 1, "failed/bad_reply": 1}, (), failed_request("bad_reply")),
         ({"stored": -1, "pending": 1}, (), None),
         ({"lists_failed": 1}, (), None),
         ({}, (FeedFile("s3://b/x", 1, "s3://b/x", 0, 90, 2, stored=80),), None),
@@ -263,6 +287,66 @@ def test_what_is_so_by_itself_here_is_left_out(job: Path) -> None:
     seen = look(job, FEEDS='{"/a/x.csv": {"format": "csv"}}')
     expected = f"scrapy crawl datasets -a pages=1-12 -o /a/y.csv -s JOBDIR={job}"
     assert seen["command"] == expected
+
+
+def given(**settings: Any) -> dict[str, str]:
+    """A job whose last run was given these."""
+    project = Settings()
+    project.setmodule("kagglecrawl.settings", priority="project")
+    project.update(settings)
+    return {"repeated": json.dumps(repeated(project))}
+
+
+def test_how_fast_it_may_go_is_repeated_if_it_is_not_so_by_itself(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quotas = {"api": "1/second", "api+download": "3600/day"}
+    file = tmp_path / "my quotas.sqlite"
+    make(job, given(KAGGLE_QUOTAS=quotas, KAGGLE_QUOTA_SPENT="wait", KAGGLE_QUOTA_FILE=file.name))
+    begins = "scrapy crawl datasets -a pages=1-12"
+    words = shlex.split(str(look(job)["command"]).removeprefix(begins))
+    assert words == [
+        *("-s", 'KAGGLE_QUOTAS={"api": "1/second", "api+download": "3600/day"}'),
+        *("-s", "KAGGLE_QUOTA_SPENT=wait"),
+        *("-s", f"KAGGLE_QUOTA_FILE={file}"),
+        *("-s", f"JOBDIR={job}"),
+    ]
+    here = look(job, KAGGLE_QUOTA_SPENT="wait", KAGGLE_QUOTA_FILE=str(file))
+    assert "SPENT" not in str(here["command"])
+    assert "FILE" not in str(here["command"])
+    make(other := tmp_path / "other", given())
+    assert " -s KAGGLE_QUOTAS= " in str(look(other, KAGGLE_QUOTAS="api=5/second")["command"])
+    assert str(look(other)["command"]) == f"{begins} -s JOBDIR={other}"
+
+
+def test_the_quotas_are_those_of_the_job(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that families share, and whatever is set where one looks."""
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_nobody")
+    path = tmp_path / "quotas.sqlite"
+    facts = given(KAGGLE_QUOTAS="api+download=3/day; download=", KAGGLE_QUOTA_FILE=str(path))
+    make(job, {"reason": "kaggle_quota", **facts})
+    account = account_of(str(FACTS["api_url"]))
+    with closing(Quotas(path, account, quotas_of("api+download=3/day"), lambda: NOW)) as quotas:
+        taken = [quotas.take(family) for family in ("api", "download", "download", "api")]
+    assert taken == [0.0, 0.0, 0.0, NOW + 86_401]
+    monkeypatch.setattr(Quotas.__init__, "__defaults__", (lambda: NOW,))
+    seen = look(job, KAGGLE_QUOTAS="api=100/day")
+    again = "2026-01-03T15:00:01+00:00"
+    shared = {"rate": "3/day", "used": 3, "left": 0, "free_again": again}
+    assert seen["quotas"]["api+download"]["budgets"] == [shared]
+    assert [seen["quotas"][family]["next"] for family in ("api", "download")] == [again, again]
+    text = told(job)
+    assert (
+        "\n  quota 'api+download': 0 left of 3/day, the next one 2026-01-03 15:00:01 UTC\n" in text
+    )
+    assert "Next: run the same command again after 2026-01-03 15:00:01 UTC to go on:" in text
+    settings = Settings()
+    settings.setmodule("kagglecrawl.settings", priority="project")
+    settings.set("KAGGLE_QUOTAS", "api+download=9/day", priority="cmdline")
+    assert examine(job, settings, NOW)["quotas"]["api+download"]["budgets"][0]["left"] == 6
 
 
 def test_it_looks_whatever_the_settings_are(job: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from scrapy.settings import BaseSettings
 
 from kagglecrawl.kaggle.redaction import clean
+from kagglecrawl.state.holds import repeated
 from kagglecrawl.state.job import Identity
 
 
@@ -17,10 +18,12 @@ def command(
     status: Mapping[str, Any],
     feeds: dict[str, str],
     decisive: dict[str, str],
+    repeat: dict[str, str],
     folder: Path,
     settings: BaseSettings,
 ) -> str:
-    """What goes on with the job: all that makes it this job, but what is so by itself here."""
+    """What goes on with the job: all that makes it this job (``decisive`` are settings of it), and
+    settings of its last run that are to be repeated; but not what is so by itself here."""
     # the columns that the spider sets by itself need not be named
     decisive = {
         name: value
@@ -49,5 +52,9 @@ def command(
         words += ["-s", f"WORKSPACE={status['workspace']}"]
     for name, value in decisive.items():
         if value != here_settings.get(name):
+            words += ["-s", f"{name}={clean(value)}"]
+    by_itself = repeated(settings)
+    for name, value in repeat.items():
+        if value != by_itself.get(name):
             words += ["-s", f"{name}={clean(value)}"]
     return shlex.join([*words, "-s", f"JOBDIR={folder}"])

@@ -38,12 +38,29 @@ class Command(ScrapyCommand):
         add("--port", type=int, help="0 is any free one (default: 8765; 0 with a COMMAND)")
         add("--seed", type=int, default=1, help="seed of the world and of the faults (default: 1)")
         add("--scale", choices=SCALES, help="240, 2,000 or 12,000 datasets (default: small)")
+        add(
+            "--moved", type=int, default=0, metavar="N", help="the world N weeks later (default: 0)"
+        )
         add("--faults", choices=("none", "mild", "harsh"), default="none", help="trouble to make")
         add("--drip-seconds", type=float, default=2.0, help="how long a slow answer takes")
         add("--paging", choices=("page", "token"), default="page", help="how lists page")
         add("--max-page-size", type=int, default=200, help="most rows of a page by token")
         add("--metadata-files", type=int, metavar="N", help="metadata names the first N files only")
         add("--quota", action="append", default=[], metavar="FAMILY=RATES", help="api=10/second,…")
+        add(
+            "--burst",
+            action="append",
+            default=[],
+            metavar="FAMILY=N:COUNT:S",
+            help="after every N requests COUNT answers 429, Retry-After S; api=50:3:1",
+        )
+        add(
+            "--fail",
+            action="append",
+            default=[],
+            metavar="METHOD[:KEY]=STATUS",
+            help="what always fails: GetDatasetMetadata=500 (until POST /__faults/repair)",
+        )
         add("--url-expires", type=int, metavar="S", help="life of a signed URL")
         add(
             "--folder",

@@ -36,13 +36,15 @@ requests_sent         requests sent to the API, in all runs
 requests_repeated     how many of these were asked again
 requests_pending      requests that are still to be made
 requests_waiting      how many of these wait for a later time
+failed_for_good       nothing that has failed would be better at another attempt
 held_until            object: quota family to when it may be asked again
-quotas                object: quota family to what is left of it for this
-                      account, as seen from here: next (when a request may be
-                      sent, null for now), interval (seconds that 429s have
-                      taught, or null), budgets (a list of objects: rate, used
-                      in it, left of it, and when the first of these is free
-                      again)
+quotas                object: quota family ("api+download" where families
+                      share rates) to what is left of it for this account, by
+                      the KAGGLE_QUOTAS of the last run: next (when a request
+                      may be sent, null for now), interval (seconds that 429s
+                      have taught, or null), budgets (a list of objects: rate,
+                      used in it, left of it, and when the first of these is
+                      free again)
 files, bytes          files that are stored, and their size together
 files_left_out        object: how many were left out, by reason
 transfers             list of objects: key, position and size in bytes of the
@@ -73,11 +75,11 @@ from typing import Any
 
 from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
-from scrapy.settings import BaseSettings
+from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings
 
 from kagglecrawl.commands.again import command
 from kagglecrawl.commands.crawl import USAGE
-from kagglecrawl.commands.status_words import ANEW, SUM, Status, as_text, next_step
+from kagglecrawl.commands.status_words import ANEW, NOTHING, SUM, Status, as_text, next_step
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import CredentialsError, account_of
 from kagglecrawl.kaggle.paging import End
@@ -227,6 +229,7 @@ def _status(
         "requests_repeated": sum(store.counts("retries/").values()),
         "requests_pending": store.open_requests(),
         "requests_waiting": store.waiting_requests(now),
+        "failed_for_good": store.count("failed") > 0 and not store.any_failed(),
         "held_until": {clean(name): _moment(at) for name, at in holds.items() if at > now},
         "quotas": _quotas(store, settings, now),
         "files": store.count("files_stored"),
@@ -248,19 +251,22 @@ def _status(
     ):
         status["state"] = "incomplete" if _is_missing_something(status) else "complete"
     status["next"] = next_step(status)
-    if status["state"] not in {"running", "complete"}:
-        status["command"] = command(
-            status, _object(store, "feeds"), _object(store, "settings"), folder, settings
+    if not status["next"].startswith(NOTHING):
+        feeds, decisive, repeat = (
+            _object(store, name) for name in ("feeds", "settings", "repeated")
         )
+        status["command"] = command(status, feeds, decisive, repeat, folder, settings)
     return status
 
 
 def _quotas(store: Store, settings: BaseSettings, now: float) -> dict[str, Any]:
-    """What is left of the quotas of whoever looks, at the API that the job is of; nothing where
+    """What is left of the job's quotas to whoever looks, at the API that it is of; nothing where
     that cannot be told, since a status needs neither settings nor credentials."""
     given = settings.copy()
     given.set("KAGGLE_API_URL", store.get("api_url"), priority=100)
     given.set("WORKSPACE", store.get("workspace"), priority=100)
+    for name, value in _object(store, "repeated").items():  # unless another is given here
+        given.set(name, value, priority=SETTINGS_PRIORITIES["cmdline"] - 1)
     try:
         config = KaggleConfig.from_settings(given)
         account = account_of(config.api_url)

@@ -13,6 +13,8 @@ from kagglecrawl.units import amount
 
 Status = dict[str, Any]
 
+#: How a next step begins that is none.
+NOTHING = "nothing: "
 #: What a discovered resource can be: the sum that must be right.
 SUM = (Verdict.STORED, Verdict.SKIPPED, Verdict.FAILED, Verdict.PENDING)
 ANEW = "name another JOBDIR to begin anew"
@@ -51,6 +53,15 @@ def next_step(status: Status) -> str:
     incomplete = status["state"] == "incomplete"
     if incomplete and not status["balanced"] and not status["requests_pending"]:
         return ANEW
+    others = ("pending", "lists_failed", "requests_pending")
+    unstored = any(feed["only_in_job_directory"] for feed in status["feeds"])
+    if (
+        incomplete
+        and status["failed_for_good"]
+        and not unstored
+        and not any(map(status.get, others))
+    ):
+        return f"nothing: what failed would fail again; `-a refresh=true` asks all the same; {ANEW}"
     quotas = [quota["next"] for quota in status["quotas"].values() if quota["next"]]
     when = [*status["held_until"].values(), *(quotas if status["reason"] == "kaggle_quota" else [])]
     after = f" after {_shown(max(when))}" if when else ""

@@ -30,6 +30,9 @@ from kagglecrawl.kaggle.errors import (
     Throttled,
 )
 
+#: Scrapy's finish reason where nothing may be sent for longer than KAGGLE_MAX_WAIT.
+SPENT = "kaggle_quota"
+
 
 class Console:
     """One run of it."""
@@ -76,7 +79,9 @@ class Console:
             return None
         assert isinstance(crawler.spider, DoctorSpider)
         done = "given to the official package" if official else "sent"
-        print(f"{plural(crawler.spider.asked, 'request')} {done}.\n")
+        # one at a time: the one that a spent quota has kept back was not sent
+        count = crawler.spider.asked - (crawler.spider.finish_reason == SPENT)
+        print(f"{plural(count, 'request')} {done}.\n")
         return crawler.spider
 
     def _learn(self, spider: DoctorSpider, config: KaggleConfig, *, save: bool) -> bool:
@@ -102,6 +107,10 @@ class Console:
 def _outcome(spider: DoctorSpider) -> tuple[int, list[str]]:
     """The exit code, and what there is to say of the probing as a whole."""
     evidence, ended = spider.evidence, spider.ended_because
+    if spider.finish_reason == SPENT:
+        return QUOTA, [f"{spider.stopped_because}. What is unknown above was not probed."]
+    if spider.finish_reason == "kaggle_job":  # the file of the quotas, say
+        return USAGE, [f"{spider.stopped_because}."]
     if spider.finish_reason != "finished":
         return STOPPED, ["It was stopped: what is unknown above was not probed."]
     assert spider.crawler.stats is not None

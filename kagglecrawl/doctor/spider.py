@@ -33,6 +33,8 @@ from kagglecrawl.middlewares import KaggleReplyMiddleware, pause
 
 #: The longest Retry-After that is waited out, in seconds; a longer one ends the probing.
 SHORT_WAIT = 30.0
+#: Seconds added to one, for two clocks.
+_MARGIN = 0.05
 #: Attempts at one probe.
 _ATTEMPTS = 3
 #: More bytes than any list has; a download that comes without a redirect is cut off there.
@@ -56,13 +58,18 @@ class WitnessMiddleware(KaggleReplyMiddleware):
             return response
 
     def _again(self, request: Request, error: RetryLater) -> Request:
+        if isinstance(error, Throttled) and error.delay:  # crawls of this account wait as well
+            self._hold(request.meta["family"], time.time() + error.delay + _MARGIN)
         raise error  # whether to ask again is the spider's decision, which counts
 
 
 class DoctorSpider(Spider):
-    """Fills ``evidence``; ``ended_because`` says why not every probe was sent, if so."""
+    """Fills ``evidence``; ``ended_because`` says why not every probe was sent, if so, or
+    ``stopped_because`` where the scheduler has ended it."""
 
     name = "doctor"
+    #: Its requests say in ``meta`` which quota family they are of, as those of a crawl do.
+    keeps_accounts = True
     custom_settings = {
         "AUTOTHROTTLE_ENABLED": False,
         "CONCURRENT_REQUESTS": 1,
@@ -83,7 +90,7 @@ class DoctorSpider(Spider):
         super().__init__(name, **kwargs)
         self.asked = 0
         self.ended_because: KaggleError | None = None
-        self.finish_reason = ""
+        self.finish_reason = self.stopped_because = ""
         self._probes = iter(PROBES)
 
     @classmethod

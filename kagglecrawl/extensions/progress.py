@@ -98,9 +98,9 @@ class Progress:
         stored = accounts.count("stored")
         parts = [f"{stored} {spider.name.removesuffix('s') if stored == 1 else spider.name}"]
         scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
-        held = scheduler.holds.seconds() if isinstance(scheduler, KaggleScheduler) else 0
-        if held >= 1:  # first, since a narrow terminal shows the beginning
-            parts.append(f"waiting {duration(held)} as Kaggle asks")
+        waits = _waits(scheduler)
+        if waits:  # first, since a narrow terminal shows the beginning
+            parts.append(waits)
         parts += self._bytes(scheduler)
         parts += self._largest()
         if elapsed >= 1:
@@ -110,7 +110,7 @@ class Progress:
         for verdict in ("skipped", "failed"):
             if count := accounts.count(verdict):
                 parts.append(f"{count} {verdict}")
-        if not held and (eta := _eta(spider, elapsed, self._before, self._done_before)):
+        if not waits and (eta := _eta(spider, elapsed, self._before, self._done_before)):
             parts.append(eta)
         return "  ".join(parts)
 
@@ -178,6 +178,18 @@ class Progress:
         self.clear()
         for handler in logging.getLogger().handlers:
             handler.removeFilter(self._filter)
+
+
+def _waits(scheduler: object) -> str:
+    """What is waited for, if it is worth being told: the longer of the two waits."""
+    if not isinstance(scheduler, KaggleScheduler):
+        return ""
+    asked, spent = scheduler.holds.seconds(), scheduler.holds.seconds_spent()
+    if max(asked, spent) < 1:
+        return ""
+    if asked < spent:
+        return f"waiting {duration(spent)} for the quota"
+    return f"waiting {duration(asked)} as Kaggle asks"
 
 
 def _eta(spider: KaggleSpider, elapsed: float, stored_before: int, done_before: int) -> str:

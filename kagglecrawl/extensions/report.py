@@ -27,6 +27,7 @@ REASONS = {
     "usability": "usability below the minimum",
     "usability_unknown": "Kaggle gives no usability rating",
     "beyond_sample": "not needed for the sample",
+    "unchanged": "as the ledger has it",
     "not_found": "deleted, renamed or private",
     "forbidden": "forbidden to this account",
     "refused": "refused by Kaggle",
@@ -116,6 +117,8 @@ class Report:
             f"{accounts.count('skipped')} skipped + {accounts.count('failed')} failed + "
             f"{pending} pending"
         ]
+        if unchanged := accounts.count("unchanged"):
+            lines.append(f"  stored {unchanged}: as the ledger has it, and not asked for")
         if not balanced:
             lines.append("  The sum is wrong. This is a fault of kagglecrawl's: please report it.")
         for verdict in ("skipped", "failed"):
@@ -168,18 +171,41 @@ class Report:
             pass  # why, and what to do, is said in its own sentence
         elif reason != "finished" and in_job:
             remarks.append("Run the same command again to go on.")
+        elif reason != "finished" and spider.changed_only:
+            remarks.append(
+                "What it has written counts as had: keep its feed, the next crawl writes the rest."
+            )
         elif reason != "finished":
             remarks.append("Without JOBDIR the same command begins anew.")
         if failed := spider.accounts.count("lists_failed"):
             were = "page of lists was" if failed == 1 else "pages of lists were"
             remarks.append(f"{failed} {were} given up: what is on them is missing.")
+        if refused := spider.accounts.count("refused_before"):
+            were = "1 was" if refused == 1 else f"{refused} were"
+            remarks.append(
+                f"{were} not asked for again, since Kaggle has refused it before: "
+                "-a refresh=true asks."
+            )
+        if gone := spider.accounts.count("files_gone"):
+            of = "1 dataset" if gone == 1 else f"{gone} datasets"
+            remarks.append(
+                f"Files of {of} were not at their place any more, so they were asked for."
+            )
+        if missing := self._stats.get_value("kaggle/ledger/not_listed"):
+            remarks.append(
+                f"{missing} that the list had before are not on it any more; nothing of theirs was "
+                "removed: `scrapy ledger keys --gone not_listed` names them."
+            )
         if spider.accounts.count(f"ended/{End.CAP}"):
             remarks.append(
                 "The list ended at row 10,000: Kaggle's cap, not its end. Crawl the rest in slices."
             )
         if reason == "finished" and in_job and (failed or spider.accounts.count("failed")):
             again = "Run the same command again to try what failed once more."
-            never = "What failed cannot be tried again by this job."
+            never = (
+                "What failed would fail again, so it is not asked for until its list row changes: "
+                "`-a refresh=true` with another JOBDIR asks all the same."
+            )
             remarks.append(again if spider.accounts.retryable() else never)
         if self._stats.get_value("kaggle/complete") and in_job and not self._sent():
             remarks.append(

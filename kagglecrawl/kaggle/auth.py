@@ -64,6 +64,12 @@ def account_of(api_url: str) -> str:
     return hashlib.sha256(whose.encode()).hexdigest()[:16]
 
 
+def source_of(api_url: str) -> str:
+    """Where records come from, for what is kept of them: the API's address, or ``loopback`` for any
+    server on this machine, whose port may be another each time."""
+    return "loopback" if is_loopback(api_url) else api_url.rstrip("/")
+
+
 def is_private_channel(url: str) -> bool:
     """True for https, and for http to this machine."""
     parts = urlsplit(url)

@@ -160,6 +160,11 @@ class Misconfigured(StopCrawl):
     reason = "kaggle_misconfigured"
 
 
+#: Reasons of skips and failures that asking again for the same version would not change; every
+#: other failure may pass.
+PERMANENT = frozenset({"not_found", "forbidden", "refused", "bad_archive", "unsafe_name"})
+#: Those of them that are about a resource's files: its record can be had.
+OF_FILES = frozenset({"bad_archive", "unsafe_name"})
 _GET_ONE = (
     "create a token on kaggle.com/settings and set KAGGLE_API_TOKEN, "
     "or run `scrapy doctor` to see what is found"

@@ -72,9 +72,10 @@ class Bucket:
 
     async def _find(self, path: str) -> Blob | None:
         """The object of a percent-encoded path that is known to be signed."""
-        dataset_id, _, name = unquote(path).removeprefix(PREFIX).split("/", 2)
-        dataset = self._world.by_id(int(dataset_id))
-        if dataset is None:
+        dataset_id, version, name = unquote(path).removeprefix(PREFIX).split("/", 2)
+        latest = self._world.by_id(int(dataset_id))
+        dataset = latest and latest.at(int(version))
+        if dataset is None or dataset.version != int(version):
             return None
         if name == dataset.archive_name:
             return await asyncio.to_thread(self._storage.blob, dataset, None)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -12,17 +13,19 @@ import threading
 from types import FrameType
 from typing import Any
 
-from kagglecrawl.replica.faults import Faults
+from kagglecrawl.replica.faults import STORAGE, Fault, Faults, Rule
 from kagglecrawl.replica.folder import publish
-from kagglecrawl.replica.quotas import Quotas
+from kagglecrawl.replica.quotas import Burst, Quotas
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
+from kagglecrawl.replica.service import METHODS
 from kagglecrawl.replica.storage import EXPIRES
 from kagglecrawl.replica.world import World
 
 DEFAULT_PORT = 8765
 """Where it listens unless told, and unless it runs a command."""
 
+_FAILING = re.compile(r"(\w+)(?::(.+))?=([45]\d\d)", re.ASCII)
 _OWN_CREDENTIALS = (
     "KAGGLE_API_TOKEN",
     "KAGGLE_USERNAME",
@@ -65,6 +68,7 @@ def _build(opts: argparse.Namespace) -> Replica:
         ("--max-page-size", opts.max_page_size, 1),
         ("--url-expires", opts.url_expires or 0, 0),
         ("--drip-seconds", opts.drip_seconds, 0),
+        ("--moved", opts.moved, 0),
     ):
         if value < least:
             raise Mistake(f"{name} must be at least {least}")
@@ -75,8 +79,10 @@ def _build(opts: argparse.Namespace) -> Replica:
             opts.seed,
             opts.scale or (None if opts.folder else "small"),
             publish(opts.folder),
+            moved=opts.moved,
         )
-        quotas = Quotas(*opts.quota)
+        quotas = Quotas(*opts.quota, bursts=map(Burst.parse, opts.burst))
+        broken = [_failing(spec) for spec in opts.fail]
     except ValueError as failure:
         raise Mistake(str(failure)) from None
     match opts.faults:
@@ -86,6 +92,7 @@ def _build(opts: argparse.Namespace) -> Replica:
             faults = Faults.harsh(opts.seed, opts.drip_seconds)
         case _:
             faults = Faults.none()
+    faults.add(*broken)
     behaviour = Behaviour(opts.paging, opts.max_page_size, opts.metadata_files)
     return Replica(
         world,
@@ -95,6 +102,17 @@ def _build(opts: argparse.Namespace) -> Replica:
         port=opts.port,
         url_expires=EXPIRES if opts.url_expires is None else opts.url_expires,
     )
+
+
+def _failing(spec: str) -> Rule:
+    """The rule of `METHOD[:KEY]=STATUS`; raises ValueError, one sentence."""
+    found = _FAILING.fullmatch(spec)
+    if found is None:
+        raise ValueError(f"Not a failure: {spec!r} (expected as in GetDatasetMetadata=500)")
+    known = sorted({method.name for method in METHODS.values()} | {STORAGE})
+    if found[1] not in known:
+        raise ValueError(f"Not a method to fail: {found[1]!r} (there are {', '.join(known)})")
+    return Rule(Fault("status", int(found[3])), found[1], found[2] or "*")
 
 
 def _serve(replica: Replica) -> int:

@@ -144,7 +144,7 @@ def _readable(site: Site, owner: str, slug: str, version: int | None = None) -> 
         raise Refusal(404, f"Not found: dataset {owner}/{slug}")
     if dataset.state == "forbidden":
         raise Refusal(403, "Permission 'datasets.get' was denied")
-    return dataset
+    return dataset.at(version or dataset.version)
 
 
 def _get_dataset(site: Site, request: ApiGetDatasetRequest) -> Reply:

@@ -184,6 +184,8 @@ class Rule:
     `method` is a method's name, `storage`, or `*`; `key` is as in the statistics (`owner/slug`,
     `page=3`, `1005/1/archive.zip`), or `*`. Each different request counts its own arrivals; every
     GET of an object is the same request, whatever its URL's signature and its Range.
+
+    `Rule(Fault("status", 500), "GetDatasetMetadata")` is a method that fails until it is repaired.
     """
 
     fault: Fault
@@ -211,6 +213,7 @@ class Faults:
     odd: str | None = None
     """The seed of odd but legal rows, dates and lists that move; None for none."""
     _arrivals: Counter[object] = field(default_factory=Counter)
+    _repaired: set[Rule] = field(default_factory=set)
 
     @classmethod
     def none(cls) -> "Faults":
@@ -232,6 +235,20 @@ class Faults:
         """Just what the rules say; the first that matches counts."""
         return cls(rules=tuple(rules))
 
+    def add(self, *rules: Rule) -> None:
+        """Break something more, from the next request on; rules that are there come first."""
+        self._repaired.difference_update(rules)
+        self.rules = (*self.rules, *(rule for rule in rules if rule not in self.rules))
+
+    def repair(self, *rules: Rule) -> None:
+        """From the next request on these rules hold no more; without any, nothing goes wrong.
+
+        What is odd but legal stays so.
+        """
+        self._repaired.update(rules or self.rules)
+        if not rules:
+            self.plan = _no_plan
+
     def decide(self, method: str, key: str, request_key: str) -> Fault | None:
         """Count an arrival; the fault that it meets, or None."""
         return self._decide(method, key, request_key, lambda fault: fault.kind not in OF_STORAGE)
@@ -245,7 +262,7 @@ class Faults:
     ) -> Fault | None:
         for number, rule in enumerate(self.rules):
             named = rule.method in {"*", method} and rule.key in {"*", key}
-            if named and possible(rule.fault):
+            if named and rule not in self._repaired and possible(rule.fault):
                 arrival = self._arrive((number, method, request_key))
                 if not rule.arrivals or arrival in rule.arrivals:
                     return rule.fault

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from kagglecrawl.replica.made import LICENCES, TAGS, slugify
 from kagglecrawl.replica.truth import DatasetTruth, Licence, Prose, Tag
-from kagglecrawl.replica.world import LICENCES, TAGS, slugify
 
 METADATA = "dataset-metadata.json"
 _FIRST_ID = 900_000

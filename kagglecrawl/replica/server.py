@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from kagglecrawl.replica import moves
 from kagglecrawl.replica.faults import Faults
 from kagglecrawl.replica.listing import Listings
 from kagglecrawl.replica.quotas import Quotas
@@ -43,23 +44,41 @@ class Replica:
         port: int = 0,
         url_expires: int = EXPIRES,
     ) -> None:
-        self.world = world or World()
+        world = world or World()
         self.port = port
-        faults = faults or Faults.none()
-        self._signer = Signer(self.world.seed, url_expires)
+        self.faults = faults or Faults.none()
+        """What goes wrong; `repair` and `add` change it while it runs."""
+        self._signer = Signer(world.seed, url_expires)
         self._storage = Storage()
         site = Site(
-            self.world,
-            Listings(self.world),
+            world,
+            Listings(world),
             behaviour or Behaviour(),
             self._signer,
             self._storage,
-            faults.shift,
+            self.faults.shift,
         )
-        self._service = Service(site, faults, quotas or Quotas())
+        self._service = Service(site, self.faults, quotas or Quotas())
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
+
+    @property
+    def world(self) -> World:
+        """What is served."""
+        return self._service.world
+
+    def move(self, world: World) -> None:
+        """Serve another world from the next request on, such as `world.moved_on()`.
+
+        What was signed before leads to what it led to then, also where that has a new version or is
+        removed (but to nothing in a world that never had it, such as an earlier one). A page token
+        from before is still good: it means a position, in the list as it is now, so that rows may
+        come again or be missed, as with pages by number. Raises ValueError if the same version of a
+        dataset has other files there: storage never mixes two.
+        """
+        moves.check(self.world.datasets, world.by_id)
+        self._service.move(world)
 
     @property
     def url(self) -> str:

@@ -1,8 +1,9 @@
 """What the replica answers: the API's methods, storage and the statistics."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 from kagglesdk.kaggle_object import KaggleObject
@@ -10,8 +11,9 @@ from kagglesdk.kaggle_object import KaggleObject
 from kagglecrawl.replica import datasets, delivery, security
 from kagglecrawl.replica.bucket import Bucket
 from kagglecrawl.replica.faults import Fault, Faults
+from kagglecrawl.replica.listing import Listings
 from kagglecrawl.replica.quotas import Quotas
-from kagglecrawl.replica.rpc import Method, Site
+from kagglecrawl.replica.rpc import Family, Method, Site
 from kagglecrawl.replica.stats import Stats
 from kagglecrawl.replica.storage import PREFIX
 from kagglecrawl.replica.wire import (
@@ -24,9 +26,11 @@ from kagglecrawl.replica.wire import (
     page_not_found,
     parse,
 )
+from kagglecrawl.replica.world import World
 
 METHODS = {f"{m.service}/{m.name}": m for m in (*datasets.METHODS, *security.METHODS)}
 """Every method by `service/name`. A new resource is a module of its own, added here."""
+
 
 UNKNOWN = "unknown"
 """The name in the statistics of what is no method."""
@@ -46,6 +50,25 @@ class _Call:
     canonical: str
 
 
+class _Answers:
+    """What a site answers. Where that depends on the request alone, it is kept under its bytes."""
+
+    def __init__(self, site: Site, faults: Faults) -> None:
+        self._site = site
+        self._faults = faults
+        self._kept = lru_cache(maxsize=_KEPT)(self._make)
+
+    def to(self, call: _Call) -> Reply:
+        return self._kept(call) if call.method.stable else self._make(call)
+
+    def _make(self, call: _Call) -> Reply:
+        try:
+            reply = call.method.handle(self._site, call.request)
+        except Refusal as refusal:
+            return refusal.reply
+        return self._faults.odden(call.method.name, reply)
+
+
 class Service:
     """Answers requests; one handler for all of them."""
 
@@ -55,18 +78,55 @@ class Service:
         self._quotas = quotas
         self._stats = Stats()
         self._bucket = Bucket(site, faults, self._stats)
-        # Answers that depend on the request alone are kept under its very bytes.
+        self._answers = _Answers(site, faults)
         self._understand = lru_cache(maxsize=_KEPT)(_understand)
-        self._stable = lru_cache(maxsize=_KEPT)(self._answer)
+
+    @property
+    def world(self) -> World:
+        """What is served."""
+        return self._site.world
+
+    def move(self, world: World) -> None:
+        """Serve this world from the next request on; any thread may call it."""
+        # What is under way ends with the objects that it began with, and so of the old world.
+        self._site = replace(self._site, world=world, listings=Listings(world))
+        self._bucket = Bucket(self._site, self._faults, self._stats)
+        self._answers = _Answers(self._site, self._faults)
 
     def stats(self) -> dict[str, Any]:
-        """What it has seen and given since the last reset."""
-        return {**self._stats.snapshot(), "retry_after_violations": self._quotas.violations}
+        """What it has seen and given since the last reset.
+
+        `families` tells of each family of methods how many answers there were, how many of them
+        were 429, how many requests were under way when a 429 closed it (within the grace of
+        `quotas`), and how many came later while the Retry-After still ran: the violations.
+        """
+        found = self._stats.snapshot()
+        early = self._quotas.early.copy()
+        return {
+            **found,
+            "families": {
+                family: self._family(family, found["requests"], early)
+                for family in get_args(Family)
+            },
+            "retry_after_violations": early.total(),
+            "violations_by_method": {method: count for (_, method), count in early.items()},
+        }
+
+    def _family(
+        self, family: str, requests: dict[str, dict[str, int]], early: Counter[tuple[str, str]]
+    ) -> dict[str, int]:
+        mine = [requests.get(m.name, {}) for m in METHODS.values() if m.family == family]
+        return {
+            "answers": sum(sum(statuses.values()) for statuses in mine),
+            "429": sum(statuses.get("429", 0) for statuses in mine),
+            "under_way": self._quotas.under_way[family],
+            "violations": sum(count for (each, _), count in early.items() if each == family),
+        }
 
     def reset_stats(self) -> None:
         """Count from zero again; quotas and fault scripts go on as they were."""
         self._stats.reset()
-        self._quotas.violations = 0
+        self._quotas.reset()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, unless its client goes away meanwhile."""
@@ -92,6 +152,9 @@ class Service:
         if (request.method, path) == ("POST", "/__stats/reset"):
             self.reset_stats()
             return delivery.whole(Reply(200, b"{}"))
+        if (request.method, path) == ("POST", "/__faults/repair"):
+            self._faults.repair()
+            return delivery.whole(Reply(200, b"{}"))
         return self._whole(UNKNOWN, page_not_found())
 
     async def _serve_call(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
@@ -111,10 +174,10 @@ class Service:
             self._stats.asked(label, call.key)
         except Refusal as refusal:
             return self._whole(label, refusal.reply)
-        too_many = self._quotas.refuse(method.family)
+        too_many = self._quotas.refuse(method.family, label)
         if too_many is not None:
             return self._whole(label, too_many)
-        reply = (self._stable if method.stable else self._answer)(call)
+        reply = self._answers.to(call)
         fault = self._faults.decide(label, call.key, call.canonical)
         if fault is None and reply.status in {403, 404}:
             fault = self._faults.refusal(label, call.canonical)
@@ -123,13 +186,6 @@ class Service:
                 self._stats.delivered(label, call.key)
             return self._whole(label, reply)
         return await self._disturb(request, call, reply, fault)
-
-    def _answer(self, call: _Call) -> Reply:
-        try:
-            reply = call.method.handle(self._site, call.request)
-        except Refusal as refusal:
-            return refusal.reply
-        return self._faults.odden(call.method.name, reply)
 
     def _whole(self, label: str, reply: Reply) -> web.StreamResponse:
         self._stats.answered(label, reply.status)

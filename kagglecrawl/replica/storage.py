@@ -245,7 +245,7 @@ class Storage:
             with self._lock:
                 if self._folder is None:
                     self._folder = tempfile.TemporaryDirectory(prefix="kagglecrawl-replica-")
-            made = Path(self._folder.name, f"{dataset.id}.zip")
+            made = Path(self._folder.name, f"{dataset.id}-{dataset.version}.zip")
             if not made.exists():
                 _write_archive(made, dataset, zipfile.ZIP_DEFLATED)
             return made

@@ -231,11 +231,20 @@ class DatasetTruth:
     archive: Archive | None = None
     write: Callable[[], Prose] = field(default=lambda: Prose("", ""), repr=False)
     """Makes the description; called once, when it is first asked for."""
+    older: "DatasetTruth | None" = field(default=None, repr=False)
+    """What it was at the version before, where the world has moved on since."""
 
     @property
     def ref(self) -> str:
         """`owner/slug`, what the rest of Kaggle calls the dataset by."""
         return f"{self.owner}/{self.slug}"
+
+    def at(self, version: int) -> "DatasetTruth":
+        """What it was at this version; at the nearest one that is known, if that is not."""
+        found = self
+        while found.version > version and found.older is not None:
+            found = found.older
+        return found
 
     @property
     def archive_name(self) -> str:

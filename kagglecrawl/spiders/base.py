@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from scrapy import Request, Spider
+from scrapy import Request
 from scrapy.crawler import Crawler
 from scrapy.http import TextResponse
 from scrapy.settings import BaseSettings
@@ -25,15 +25,22 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.items import feed_fields, page_row
 from kagglecrawl.kaggle import lenient
 from kagglecrawl.kaggle.auth import is_loopback
-from kagglecrawl.kaggle.errors import Forbidden, KaggleError, SkipResource, StopCrawl
+from kagglecrawl.kaggle.errors import (
+    Forbidden,
+    KaggleError,
+    SkipResource,
+    StopCrawl,
+)
 from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
+from kagglecrawl.spiders.remembering import (
+    CHILD_PRIORITY,
+    LEDGER_SLOT,
+    NEXT_STEP_PRIORITY,
+    Remembering,
+)
 from kagglecrawl.state import leases
-from kagglecrawl.state.accounts import Accounts
 
-#: Children of a page go before the next page, and what has been begun goes before what has not.
-_CHILD_PRIORITY = 10
-_NEXT_STEP_PRIORITY = 20
 #: A download may take hours: it has a slot of its own, and says nothing of the API's latency.
 _DOWNLOAD_SLOT = "kaggle downloads"
 _OF_DOWNLOADS = {
@@ -45,26 +52,21 @@ _OF_DOWNLOADS = {
 Output = Iterator[Any]
 
 
-class KaggleSpider(Spider):
+class KaggleSpider(Remembering):
     """Base of the project's spiders."""
 
     #: Its requests say in ``meta`` which resource (``key``) and quota ``family`` they are of.
     keeps_accounts: ClassVar[bool] = True
-    item_class: ClassVar[type]
     args_class: ClassVar[type[Arguments]] = Arguments
 
     config: KaggleConfig
     found: findings.Report
-    #: The scheduler gives it when it opens.
-    accounts: Accounts
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name)
         #: The arguments as they were given; they are part of what makes a job this job.
         self.given: dict[str, str] = kwargs
         self.args = self.args_class.parse(kwargs)
-        #: Why the crawl was stopped before its end, in one sentence; empty if it was not.
-        self.stopped_because = ""
 
     @classmethod
     def update_settings(cls, settings: BaseSettings) -> None:
@@ -77,7 +79,12 @@ class KaggleSpider(Spider):
             "delay": settings.getfloat("DOWNLOAD_DELAY"),
             "concurrency": settings.getint("KAGGLE_CONCURRENT_TRANSFERS"),
         }
-        slots = {_DOWNLOAD_SLOT: slot, **settings.getdict("DOWNLOAD_SLOTS")}
+        own = {"delay": 0, "concurrency": settings.getint("CONCURRENT_REQUESTS")}
+        slots = {
+            _DOWNLOAD_SLOT: slot,
+            LEDGER_SLOT: own,
+            **settings.getdict("DOWNLOAD_SLOTS"),
+        }
         settings.set("DOWNLOAD_SLOTS", slots, priority="spider")
         if not settings.getdict("FEEDS"):
             # absolute, so that no character of the folder is read as a URI's
@@ -137,7 +144,7 @@ class KaggleSpider(Spider):
             fields,
             callback=self.fetched,
             dont_filter=again,
-            priority=_NEXT_STEP_PRIORITY if begun else _CHILD_PRIORITY,
+            priority=NEXT_STEP_PRIORITY if begun else CHILD_PRIORITY,
             meta={"key": key, **({"sink": sink, **_OF_DOWNLOADS} if sink else {})},
             cb_kwargs={"then": then, "key": key, "row": row, "otherwise": otherwise},
         )
@@ -186,7 +193,8 @@ class KaggleSpider(Spider):
                 fresh += 1  # outside the pages asked for: not looked at, so taken for new
                 continue
             place = position if paged else None
-            outputs = getattr(self, each)(row if isinstance(row, dict) else {}, place)
+            with self.remembering():
+                outputs = getattr(self, each)(row if isinstance(row, dict) else {}, place)
             if outputs is None:
                 continue
             fresh += 1
@@ -203,7 +211,8 @@ class KaggleSpider(Spider):
         self, response: TextResponse, then: str, key: str, row: Any, otherwise: str = ""
     ) -> Output:
         """One resource's reply, to the method that was named for it."""
-        yield from getattr(self, then)(key, row, response.json())
+        with self.remembering():
+            yield from getattr(self, then)(key, row, response.json())
 
     def failed(self, failure: Failure) -> Output:
         """Every request's errback: give the verdict and go on, or stop."""

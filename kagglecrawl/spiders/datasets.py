@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,120 +13,17 @@ from urllib.parse import quote
 
 from scrapy import Request
 
-from kagglecrawl import arguments
-from kagglecrawl.arguments import ArgumentError, Arguments, PageRange, argument
-from kagglecrawl.items import Dataset, File, files_of, no_download
+from kagglecrawl.items import Dataset, Download, File, download_of, files_of, no_download, signature
 from kagglecrawl.kaggle import lenient, rpc
 from kagglecrawl.kaggle.names import UnsafeName, folder_name, safe_name
 from kagglecrawl.kaggle.refs import DatasetRef
 from kagglecrawl.pipelines.usability import BELOW, usable
 from kagglecrawl.spiders.base import KaggleSpider, Output
-
-# Words for kagglesdk 0.1.37's enums (datasets/types/dataset_enums.py).
-_SORT_BY = {
-    word: f"DATASET_SORT_BY_{word.upper()}"
-    for word in (
-        "hottest",
-        "votes",
-        "updated",
-        "active",
-        "published",
-        "relevance",
-        "usability",
-        "download_count",
-        "notebook_count",
-    )
-}
-_FILE_TYPE = {
-    word: f"DATASET_FILE_TYPE_GROUP_{word.upper()}"
-    for word in ("all", "csv", "sqlite", "json", "big_query", "parquet")
-}
-_LICENSE = {
-    word: f"DATASET_LICENSE_GROUP_{word.upper()}" for word in ("all", "cc", "gpl", "odb", "other")
-}
-_GROUP_USER = "DATASET_SELECTION_GROUP_USER"
-
-
-def _choice(words: dict[str, str], help_text: str) -> Any:
-    return argument(None, arguments.one_of(words), "word", help_text, ", ".join(words))
-
-
-@dataclass(frozen=True)
-class DatasetsArguments(Arguments):
-    """Arguments of ``scrapy crawl datasets``."""
-
-    pages: PageRange | None = argument(
-        None,
-        arguments.pages,
-        "page or range",
-        "Which pages of the list, 20 rows each: 5, 3-7, or 3- for all from page 3. "
-        "A page is the same rows whatever page size Kaggle grants.",
-    )
-    sample: int | None = argument(
-        None, arguments.count, "number", "Exactly so many items, the first that can be had."
-    )
-    min_usability: float | None = argument(
-        None,
-        arguments.rating,
-        "0 to 1",
-        "Skip datasets rated below this; default: the setting KAGGLE_MIN_USABILITY (0.8), "
-        "and 0 with refs.",
-    )
-    search: str | None = argument(None, arguments.line, "text", "Kaggle's search words.")
-    user: str | None = argument(
-        None, arguments.line, "name", "Only this user's or organisation's datasets."
-    )
-    tags: tuple[str, ...] | None = argument(
-        None, arguments.listed(arguments.line), "list", "Only datasets with these tag ids."
-    )
-    sort_by: str | None = _choice(_SORT_BY, "The list's order; default: Kaggle's own, hottest.")
-    file_type: str | None = _choice(_FILE_TYPE, "Only datasets with files of this type.")
-    license: str | None = _choice(_LICENSE, "Only datasets under this group of licences.")
-    min_size: int | None = argument(
-        None, arguments.size, "bytes", "Only datasets of at least this size: 500000, 20MB, 1.5GB."
-    )
-    max_size: int | None = argument(
-        None, arguments.size, "bytes", "Only datasets of at most this size."
-    )
-    download: bool = argument(
-        True,
-        arguments.yes_or_no,
-        "true or false",
-        "Have the files as well, in WORKSPACE/output/datasets/dataset/<owner>_<slug>/; a row is "
-        "written when all of a dataset's are there.",
-    )
-    only: tuple[str, ...] | None = argument(
-        None,
-        arguments.listed(arguments.glob),
-        "globs, or a file with one to a line",
-        "Only files that match one of these: *.csv,data/*.json. * stands for any characters, / "
-        "among them; a glob without / is compared with a file's name, without its folders.",
-    )
-    max_bytes: int | None = argument(
-        None, arguments.size, "bytes", "Leave out files that are larger than this: 500MB."
-    )
-    refs: tuple[DatasetRef, ...] | None = argument(
-        None,
-        arguments.listed(DatasetRef.parse),
-        "list or file",
-        "Exactly these datasets, however rated: owner/slug,owner/slug, or a file with one a line.",
-    )
-
-    def check(self) -> None:
-        """Refuse what cannot go together."""
-        listing = set(self.given()) - {"refs", *_NOT_OF_LISTS}
-        if not self.download and (self.only or self.max_bytes is not None):
-            raise ArgumentError(
-                "argument only or max_bytes says which files are wanted, and download=false that "
-                "none are: leave one of the two out"
-            )
-        if self.refs and listing:
-            raise ArgumentError(
-                f"argument refs asks for exactly these datasets, so {min(listing)} "
-                "cannot go with it: leave one of the two out"
-            )
-        if self.min_size and self.max_size and self.min_size > self.max_size:
-            raise ArgumentError("argument min_size is larger than max_size: nothing could match")
+from kagglecrawl.spiders.datasets_args import GROUP_USER, NARROWING, NOT_OF_LISTS, DatasetsArguments
+from kagglecrawl.state.accounts import UNREADABLE
+from kagglecrawl.state.ledger import WHOLE_LIST, Ledger
+from kagglecrawl.state.store import Verdict
+from kagglecrawl.transfer.disk import all_there, aside
 
 
 class DatasetsSpider(KaggleSpider):
@@ -156,7 +55,7 @@ class DatasetsSpider(KaggleSpider):
             paged=True,
             search=args.search,
             user=args.user,
-            group=_GROUP_USER if args.user else None,  # as the CLI does for --user
+            group=GROUP_USER if args.user else None,  # as the CLI does for --user
             tag_ids=",".join(args.tags) if args.tags else None,
             sort_by=args.sort_by,
             file_type=args.file_type,
@@ -188,12 +87,100 @@ class DatasetsSpider(KaggleSpider):
         record = asdict(Dataset.from_api(key, row, info, files))
         if not usable(record["usability_rating"], self.min_usability):
             yield Dataset(**record)  # its row told nothing: the pipeline drops it, without files
-        elif self.args.download:
-            yield from self._download(key, record, incomplete)
+        elif self.wants_files:
+            yield from self._with_files(key, record, incomplete)
         elif incomplete:
             yield self._files_request(key, {"record": record, "files": []})
         else:
             yield Dataset(**record)
+
+    async def known(
+        self, key: str, row: dict[str, Any], record: dict[str, Any] | None
+    ) -> AsyncIterator[Any]:
+        """The record that the ledger has of a dataset, whose row says what it said then."""
+        if record is None:  # it is gone, or an older release's
+            yield self._metadata_request(key, row)
+            return
+        manifest = None
+        if not usable(record["usability_rating"], self.min_usability):
+            yield Dataset(**record)  # the pipeline drops it
+            return
+        if self.wants_files:
+            manifest = await self._files_had(key, record["version"])
+            if manifest is None:
+                for request in self._download(key, record, incomplete=False):
+                    yield request
+                return
+        self._note_left_out(manifest or no_download(""))
+        known = Dataset(**{**record, "download": manifest})
+        for item in self.again(key, str(record["version"] or ""), known):
+            yield item
+
+    def _with_files(self, key: str, record: dict[str, Any], incomplete: bool) -> Output:
+        """A new record, of a version whose files may be there already."""
+        version = str(record["version"] or "")
+        known = self.ledger.known(key, version) if version and not self.refresh else None
+        if known is None or known.manifest is None:
+            yield from self._download(key, record, incomplete)
+        else:
+            so_far = {"record": record, "incomplete": incomplete}
+            yield self.recall("edited", key, version, so_far)
+
+    async def edited(
+        self, key: str, so_far: dict[str, Any], before: dict[str, Any] | None
+    ) -> AsyncIterator[Any]:
+        """A new record of a version of which the ledger has files."""
+        record = so_far["record"]
+        manifest = await self._files_had(key, record["version"])
+        outputs: Output
+        if manifest is None:
+            outputs = self._download(key, **so_far)
+        elif manifest["reason"]:
+            self.accounts.note("bytes_expected", record["dataset_size"])
+            outputs = self.not_downloaded(key, so_far, manifest["reason"])
+        else:
+            self._note_left_out(manifest)
+            if before is not None:  # it names all that is in the archive
+                record["file_explorer"] = before["file_explorer"]
+            outputs = iter([Dataset(**{**record, "download": manifest})])
+        for output in outputs:
+            yield output
+
+    async def _files_had(self, key: str, version: int | None) -> Download | None:
+        """What has come of this version's files, if they need not be asked for: all that are wanted
+        are at their place, or Kaggle has forbidden them."""
+        known = None if self.refresh else self.ledger.known(key, str(version or ""))
+        manifest = download_of(known.manifest) if known else None
+        if known is None or manifest is None:
+            return None
+        if not version and known.files_signature != known.record_signature:
+            return None  # of another version, whatever it was called
+        if manifest["reason"]:
+            return manifest
+        if known.choice != self.choice:
+            return None
+        folder, count = self.config.workspace.absolute() / manifest["folder"], manifest["files"]
+
+        def look(ledger: Ledger) -> bool:
+            files = ((name, size) for name, size, _ in ledger.files(key, known.version))
+            return all_there(folder, files, count)
+
+        def look_aside() -> bool:
+            with closing(self.ledger.another()) as ledger:
+                return look(ledger)
+
+        there = not known.overwritten
+        if there and count:
+            there = await aside(look_aside) if count > _MANY_FILES else look(self.ledger)
+        if not there:
+            self.accounts.note("files_gone")
+        return manifest if there else None
+
+    def _note_left_out(self, download: Download) -> None:
+        for reason, count in download["leftOut"].items():
+            self.accounts.note(f"files_left_out/{reason}", count)
+        if download["reason"]:
+            self.accounts.note(f"without_files/{download['reason']}")
 
     def downloaded(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
         """The files are there. The archive's directory names all of them, which saves a request."""
@@ -222,12 +209,23 @@ class DatasetsSpider(KaggleSpider):
             yield Dataset(**record)
 
     def _download(self, key: str, record: dict[str, Any], incomplete: bool) -> Output:
-        ref = DatasetRef.parse(key)
+        ref, known = DatasetRef.parse(key), None
+        if record["version"] and not self.refresh:
+            known = self.ledger.known(key, str(record["version"]))
+        if known is not None and known.files_refused:
+            self.refused_before(key, Verdict.FAILED, known.files_refused)
+            return
         try:
             folder = folder_name(ref.owner, ref.slug)
         except UnsafeName as error:
             self.logger.warning("Failed %s: %s", key, error)
             self.accounts.fail(key, "unsafe_name")
+            return
+        place = f"output/{self.name}/dataset/{folder}"
+        holder = self.ledger.holder(place, key)
+        if holder is not None and (self.config.workspace / place).is_dir():
+            self.logger.warning("Failed %s: %s has files of %s", key, place, holder)
+            self.accounts.fail(key, "name_collision")
             return
         self.accounts.note("bytes_expected", record["dataset_size"])
         yield self.fetch(
@@ -237,7 +235,7 @@ class DatasetsSpider(KaggleSpider):
             {"record": record, "incomplete": incomplete},
             otherwise="not_downloaded",
             sink={
-                "folder": f"output/{self.name}/dataset/{folder}",
+                "folder": place,
                 "only": list(self.args.only or ()),
                 "max_bytes": self.args.max_bytes,
                 "known": -1 if incomplete else len(record["file_explorer"]),
@@ -264,13 +262,13 @@ class DatasetsSpider(KaggleSpider):
     def page_folder(self) -> Path | None:
         """``meta_data/`` for Kaggle's own list; for one that was narrowed or put in another order a
         folder of its own in there, named after the arguments, since its pages hold other rows."""
-        if self.args.refs:
+        if self.args.refs or self.changed_only:
             return None
         folder = self.config.workspace.absolute() / "output" / self.name / "meta_data"
         narrowed = [
             f"{name}={self.given[name]}"
             for name in self.args.given()
-            if name not in {"pages", "refs", *_NOT_OF_LISTS}
+            if name not in {"pages", "refs", *NOT_OF_LISTS}
         ]
         if not narrowed:
             return folder
@@ -282,6 +280,22 @@ class DatasetsSpider(KaggleSpider):
     # -- decisions --------------------------------------------------------------------------------
 
     @property
+    def choice(self) -> str:
+        """What decides which files are had."""
+        only = sorted(self.args.only or ())
+        return json.dumps([only, self.args.max_bytes, self.config.max_ratio])
+
+    @property
+    def listing(self) -> str | None:
+        """What narrows the list; its order does not matter."""
+        pages = self.args.pages
+        if self.args.refs or (pages is not None and (pages.first, pages.last) != (1, 0)):
+            return None
+        given = self.args.given()
+        narrowed = {name: given[name] for name in sorted(given) if name in NARROWING}
+        return json.dumps(narrowed) if narrowed else WHOLE_LIST
+
+    @property
     def min_usability(self) -> float:
         """The argument; else 0 for ``refs``, and the setting for a list."""
         if self.args.min_usability is not None:
@@ -289,18 +303,29 @@ class DatasetsSpider(KaggleSpider):
         return 0.0 if self.args.refs else self.config.min_usability
 
     def _worthwhile(self, ref: DatasetRef, row: dict[str, Any]) -> list[Request]:
+        key, head = str(ref), Dataset.from_api(str(ref), row, {}, [])
+        version, said = str(head.version or ""), signature(head)
+        self.accounts.describe(key, version, said)
         if usable(lenient.rating(row, "usabilityRating"), self.min_usability) is False:
-            self.accounts.skip(str(ref), BELOW)
+            self.accounts.skip(key, BELOW)
             return []
         kept = {name: row[name] for name in row if name.removesuffix("Nullable") in _KEPT}
-        return [self.fetch(rpc.GET_DATASET_METADATA, "metadata", str(ref), kept, **_of(ref))]
+        anew = self._metadata_request(key, kept)
+        if not (head.version or head.last_updated):  # nothing would tell that it has changed
+            return [anew]
+        request = self.unless_known(key, version, said, kept, "known", anew)
+        return [] if request is None else [request]
+
+    def _metadata_request(self, key: str, row: dict[str, Any]) -> Request:
+        of = _of(DatasetRef.parse(key))
+        return self.fetch(rpc.GET_DATASET_METADATA, "metadata", key, row, **of)
 
     def _unreadable(self, text: str, position: int | None) -> list[Request] | None:
         key = f"unreadable:{text[:200]}"
         if not self.accounts.discover(key, position):
             return None
         self.logger.warning("A row of the list has no readable ref: %.200r", text)
-        self.accounts.fail(key, "unreadable_ref")
+        self.accounts.fail(key, UNREADABLE)
         return []
 
     def _needs_file_list(self, files: list[File], size: int) -> bool:
@@ -331,10 +356,10 @@ class DatasetsSpider(KaggleSpider):
         )
 
 
-#: Arguments that do not change which rows a list has.
-_NOT_OF_LISTS = ("sample", "min_usability", "download", "only", "max_bytes")
 #: What a record keeps of a transfer.
 _OF_DOWNLOAD = ("folder", "files", "bytes", "leftOut")
+#: More files than this are not looked at in the reactor's thread: it may take seconds.
+_MANY_FILES = 2_000
 #: Characters of a folder's name that are taken from the arguments.
 _LONGEST_FOLDER = 100
 #: How often in a row ListDatasetFiles may name no more files than the metadata.

@@ -10,20 +10,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from kagglecrawl.kaggle.paging import PAGE_ROWS
+from kagglecrawl.kaggle.paging import PAGE_ROWS, End
 from kagglecrawl.state.leases import Found, Lease, Settled, current
 from kagglecrawl.state.store import Store, Verdict
 
 #: Skipped for this reason: there were enough without it. A page that lacks such a row is not whole.
 BEYOND_SAMPLE = "beyond_sample"
+#: Skipped for this one: it is as the ledger has it, and only what is not was asked for.
+UNCHANGED = "unchanged"
+#: Failed for this one: a row of a list from which no resource can be told.
+UNREADABLE = "unreadable_ref"
+#: What has one of these reasons says nothing of a resource, so the ledger is not told.
+_NOT_OF_A_RESOURCE = {BEYOND_SAMPLE, UNCHANGED, UNREADABLE}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A resource whose row is in the feeds: its line of the page file, and for the ledger its
+    record and what has come of its files, as JSON; None where there is nothing of the kind."""
+
+    key: str
+    page_row: str | None = None
+    record: str | None = None
+    manifest: str | None = None
+    unchanged: bool = False
 
 
 class Accounts:
     """Who was discovered, and what became of them.
 
-    ``page_row`` gives an item's line of the page file; ``sample`` is how many items are wanted.
+    ``page_row`` gives an item's line of the page file, ``kept`` what of it the ledger keeps (record
+    and manifest as JSON, or None); ``sample`` is how many items are wanted.
     """
 
     def __init__(
@@ -32,10 +52,12 @@ class Accounts:
         resource: str,
         page_row: Callable[[Any], str] | None = None,
         sample: int | None = None,
+        kept: Callable[[Any], tuple[str | None, str | None]] | None = None,
     ) -> None:
         self._store = store
         self.resource = resource
         self._page_row = page_row
+        self._kept = kept
         self._sample = sample
         #: What earlier runs of the job have stored.
         self.stored_before = store.count("stored")
@@ -63,6 +85,20 @@ class Accounts:
         else:
             lease.found[key] = Found(key, position)
         return not known
+
+    def describe(self, key: str, version: str, signature: str) -> None:
+        """Which version of a resource was listed, and a checksum of what was said of it: by these
+        the ledger will know it again."""
+        lease = current()
+        if lease is None:
+            self._store.describe(key, version, signature, time.time())
+        else:
+            lease.described[key] = version, signature
+
+    def unchanged(self, key: str) -> None:
+        """The item that follows is what the ledger has of this resource."""
+        if (lease := current()) is not None:
+            lease.unchanged.add(key)
 
     def skip(self, key: str, reason: str) -> None:
         """Close an account: left out, for this reason, a word."""
@@ -114,6 +150,12 @@ class Accounts:
             self.count(verdict) == tally.get(verdict, 0) for verdict in Verdict
         )
 
+    def walked_whole(self) -> bool:
+        """Has every list come to its end, and not to Kaggle's cap, with no page lost? (Whether it
+        began at its first row, the spider knows.)"""
+        ends = self.counts("ended/")
+        return bool(ends) and ends.keys() == {End.LAST} and not self.count("lists_failed")
+
     # -- a sample ---------------------------------------------------------------------------------
 
     def room(self) -> bool:
@@ -155,19 +197,26 @@ class Accounts:
             self._store.add_count(name, by)
         for found in lease.found.values():
             self._found(found)
+        for key, described in lease.described.items():
+            self._store.describe(key, *described, time.time())
         for settled in lease.settled.values():
             self._settle(settled)
         if lease.covered is not None:
             self._cover(*lease.covered)
 
-    def row(self, item: Any) -> str | None:
-        """An item's line of its page file. Raises whatever making it raises."""
-        return self._page_row(item) if self._page_row else None
+    def exported(self, key: str, item: Any, *, unchanged: bool) -> Exported:
+        """What is to be noted of an item whose row is exported. Raises whatever making it
+        raises."""
+        page_row = self._page_row(item) if self._page_row else None
+        record, manifest = self._kept(item) if self._kept and not unchanged else (None, None)
+        return Exported(key, page_row, record, manifest, unchanged)
 
-    def store(self, rows: Iterable[tuple[str, str | None]]) -> None:
-        """These resources' rows are in the feeds; with each its line of the page file."""
-        for key, row in rows:
-            self._settle(Settled(key, Verdict.STORED, ""), row)
+    def store(self, rows: Iterable[Exported]) -> None:
+        """These resources' rows are in the feeds."""
+        for row in rows:
+            self._settle(Settled(row.key, Verdict.STORED, ""), row)
+            if row.unchanged:
+                self._store.add_count(UNCHANGED)
 
     def retryable(self) -> bool:
         """Would another run of the job try again what has failed?"""
@@ -215,7 +264,7 @@ class Accounts:
         else:
             self._store.add_count("seen_again")
 
-    def _settle(self, settled: Settled, row: str | None = None) -> None:
+    def _settle(self, settled: Settled, row: Exported | None = None) -> None:
         known = self._store.known(settled.key)
         if known is None:
             self._found(Found(settled.key, None))
@@ -227,10 +276,13 @@ class Accounts:
             self._store.add_count("pending", -1)
         if known is not None and known.admitted:
             self._admitted -= 1
-        self._store.settle(settled.key, settled.verdict, settled.reason, row)
+        row = row or Exported(settled.key)
+        self._store.settle(settled.key, settled.verdict, settled.reason, row.page_row)
         self._store.add_count(settled.verdict)
         if settled.reason:
             self._store.add_count(f"{settled.verdict}/{settled.reason}")
+        if self._kept is not None and settled.reason not in _NOT_OF_A_RESOURCE:
+            self._store.add_outcome(settled.key, time.time(), row.record, row.manifest)
         self._touch(known.page if known else None)
 
     def _uncount(self, verdict: Verdict, reason: str) -> None:
@@ -256,6 +308,8 @@ class Accounts:
 def begin_run(store: Store, accounts: Accounts) -> int:
     """Another run of a job, or its first: what had failed is open again. Returns its number."""
     run = int(store.get("run") or 0) + 1
+    if run == 1:
+        store.put("began", str(time.time()))
     for key, _ in list(store.failed_requests()):
         accounts.reopen(key)
     store.begin_run()

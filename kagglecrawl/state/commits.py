@@ -2,7 +2,7 @@
 
 In this order, so that a kill in between is made good when the job is opened again: feeds are
 flushed (a tail that no commit knows of is cut off), the store is committed, page files are written
-(a whole page without its file gets it).
+(a whole page without its file gets it), the ledger is told (what it was not told is still noted).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from scrapy.utils.asyncio import CallLaterResult, call_later
 from kagglecrawl.kaggle.paging import PAGE_ROWS
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
 from kagglecrawl.state.feeds import Feeds
+from kagglecrawl.state.ledger import LedgerRefused
+from kagglecrawl.state.outbox import Outbox
 from kagglecrawl.state.pages import PageFiles
 from kagglecrawl.state.store import Store, Verdict
 
@@ -40,6 +42,7 @@ class Commits:
         feeds: Feeds,
         accounts: Accounts,
         pages: PageFiles | None,
+        outbox: Outbox | None,
         stats: StatsCollector,
         stop: Callable[[str], None],
     ) -> None:
@@ -47,6 +50,7 @@ class Commits:
         self._feeds = feeds
         self._accounts = accounts
         self._pages = pages
+        self._outbox = outbox
         self._stats = stats
         self._stop = stop
         self._timer: CallLaterResult | None = None
@@ -77,7 +81,10 @@ class Commits:
         try:
             self._feeds.committed()
             self._write_pages()
-        except (OSError, sqlite3.Error) as error:
+            written = not self._feeds.delayed
+            if self._outbox is not None and not self._outbox.deliver(written=written):
+                self.soon()  # another process has it
+        except (OSError, sqlite3.Error, LedgerRefused) as error:
             # all is committed: the next run writes them again
             self._break(f"A file of the crawl's cannot be written ({_said(error)})")
         self.show()
@@ -98,6 +105,20 @@ class Commits:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    async def close(self, *, finished: bool, stored: bool) -> None:
+        """The last of this run, with which the job is ``finished`` or not. The feeds are closed;
+        all that was to be ``stored`` there is."""
+        if self.broken or self._outbox is None:
+            return
+        try:
+            whole, delayed = self._accounts.walked_whole(), self._feeds.delayed
+            written = stored and not self._feeds.unstored
+            await self._outbox.close(
+                finished=finished, whole=whole, delayed=delayed, written=written
+            )
+        except (OSError, sqlite3.Error, LedgerRefused) as error:
+            self._break(f"A file of the crawl's cannot be written ({_said(error)})")
 
     def pages_again(self) -> None:
         """Write the whole pages whose file is not there."""

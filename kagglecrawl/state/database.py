@@ -15,7 +15,7 @@ FILE = "kagglecrawl.sqlite"
 #: In the header of the file: "kglc". Anything else is not ours.
 APPLICATION_ID = 0x6B676C63
 #: Raised by one when the tables change.
-VERSION = 2
+VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -42,10 +42,19 @@ CREATE TABLE resource (
     admitted INTEGER NOT NULL,        -- work on it has begun
     page INTEGER,                     -- of the list that it was found on
     position INTEGER,                 -- its row in that list, from 0
-    row TEXT                          -- its line of the page file
+    row TEXT,                         -- its line of the page file
+    version TEXT NOT NULL DEFAULT '', -- which version of it was listed, and a checksum of what the
+    signature TEXT NOT NULL DEFAULT '',-- list says of it
+    seen REAL NOT NULL DEFAULT 0      -- and when that was
 ) WITHOUT ROWID;
 CREATE INDEX resource_page ON resource (page, position) WHERE page IS NOT NULL;
 CREATE INDEX resource_open ON resource (key) WHERE verdict = 'pending';
+-- what the ledger is still to be told: outbox.py
+CREATE TABLE outcome (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, version TEXT NOT NULL, verdict TEXT NOT NULL,
+    reason TEXT NOT NULL, signature TEXT NOT NULL, seen REAL NOT NULL, at REAL NOT NULL,
+    record TEXT, manifest TEXT
+);
 CREATE TABLE page (number INTEGER PRIMARY KEY, listed INTEGER NOT NULL, written INTEGER NOT NULL);
 CREATE TABLE feed (
     template TEXT, batch INTEGER, uri TEXT, base INTEGER, offset INTEGER, items INTEGER,

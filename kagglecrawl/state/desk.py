@@ -8,7 +8,7 @@ from typing import Any
 from scrapy import Request
 from scrapy.statscollectors import StatsCollector
 
-from kagglecrawl.state.accounts import Accounts
+from kagglecrawl.state.accounts import Accounts, Exported
 from kagglecrawl.state.feeds import ExportError, Feeds
 from kagglecrawl.state.leases import Lease, Settled
 from kagglecrawl.state.store import Store, Verdict
@@ -60,12 +60,15 @@ class Desk:
         orphan = Lease(0, Request("data:,"), None, items=[item])
         self._accounts.store(self._export(orphan))
 
-    def _export(self, lease: Lease) -> list[tuple[str, str | None]]:
-        """Key and page row of the lease's items whose rows are in the feeds now; none if one cannot
-        be exported."""
+    def _export(self, lease: Lease) -> list[Exported]:
+        """The lease's items whose rows are in the feeds now; none if one cannot be exported."""
         items = self._wanted(lease)
         try:
-            rows = [(key, self._accounts.row(item)) for key, item in items if key is not None]
+            rows = [
+                self._accounts.exported(key, item, unchanged=key in lease.unchanged)
+                for key, item in items
+                if key is not None
+            ]
             self._feeds.add([item for _, item in items])
         except Exception as error:
             cause = error.__cause__ if isinstance(error, ExportError) else error

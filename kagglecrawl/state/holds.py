@@ -18,9 +18,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 from scrapy import Request
 from scrapy.crawler import Crawler
+from scrapy.settings import BaseSettings
 from scrapy.utils.asyncio import CallLaterResult, call_later
 
 from kagglecrawl.config import KaggleConfig
@@ -30,13 +32,18 @@ from kagglecrawl.state.leases import Lease
 from kagglecrawl.state.lessons import Lessons
 from kagglecrawl.state.quotas import LONGEST_PACE, Quotas, QuotasRefused
 from kagglecrawl.state.store import Store
+from kagglecrawl.state.turns import Turns
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after which a request that was handed out goes out late.
-_LATE = 0.02
+_LATE = 0.01
 #: Seconds that a pace may keep two requests apart, and somewhat more.
 _PACE = LONGEST_PACE + 5.0
+#: Seconds until a family that stands back for another one asks again.
+_TURN = 0.002
+#: Settings that a run may change, and that one that goes on with its job should have as well.
+_REPEATED = ("KAGGLE_QUOTAS", "KAGGLE_QUOTA_SPENT", "KAGGLE_QUOTA_FILE", "KAGGLE_LEDGER")
 #: Downloads may take hours: the requests of other families must not wait for them.
 DOWNLOADS = "download"
 
@@ -60,9 +67,12 @@ class Holds:
         quotas = self._quotas = _quotas(self._config) if self._config else None
         if quotas is not None:
             quotas.check()
+            store.put("repeated", json.dumps(repeated(crawler.settings)))
         self._lessons = Lessons(quotas) if quotas else None
-        #: When our own quotas let the next one of a family through.
+        self._turns = Turns(self._config.quotas if self._config else ())
+        #: When our own quotas let the next one of a family through; and where that was no pace.
         self._paced: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
         #: When that was last looked at, and until when a wait was told of.
         self._latest = self._told = 0.0
         self._timer: CallLaterResult | None = None
@@ -90,12 +100,23 @@ class Holds:
         """Count a request of this family, which is handed out at once: 0; or when to ask again."""
         if self._quotas is None or not family:
             return 0.0
-        due = self._paced[family] = self._quotas.take(family)
+        if self._turns.stands_back(family, now := time.time()):
+            self._paced[family] = now + _TURN
+            return self._paced[family]
+        return self._take(self._quotas, family)
+
+    def _take(self, quotas: Quotas, family: str) -> float:
+        due = self._paced[family] = quotas.take(family)
         if due:
+            self._turns.waits(family, due)
+            if due - time.time() > _PACE:
+                self._spent[family] = due
             self._hear(family)
-        elif self._lessons is not None:
+            return due
+        self._turns.went(family)
+        if self._lessons is not None:
             self._lessons.sent(family)
-        return due
+        return 0.0
 
     def _hear(self, family: str) -> None:
         """What another process was told counts here too."""
@@ -108,7 +129,8 @@ class Holds:
         """It goes out now. A transfer may do so again, for a new address: that is one more, and
         ``Held`` is raised if that may not be sent now."""
         if lease.sent:
-            if until := self.admit(lease.family):
+            # whoever waits: a transfer that broke off for a turn would cost more than that
+            if self._quotas is not None and (until := self._take(self._quotas, lease.family)):
                 raise Held(until)
         elif self._quotas is not None and time.time() - lease.since > _LATE:
             self._quotas.late(lease.family)
@@ -161,6 +183,7 @@ class Holds:
         now = time.time()
         if now < self._latest - 1:  # the clock was set back: what was said of it is void
             self._paced.clear()
+            self._spent.clear()
         self._latest = now
         held = {family: self._free_at(family) for family in self._paced.keys() | self.until.keys()}
         counts = Counter(lease.family for lease in under_way)
@@ -176,17 +199,22 @@ class Holds:
         """Until the last hold ends; 0 when nothing is held."""
         return max(0.0, max(self.until.values(), default=0.0) - time.time())
 
+    def seconds_spent(self) -> float:
+        """Until the last budget that is spent lets something through; 0 when none is."""
+        return max(0.0, max(self._spent.values(), default=0.0) - time.time())
+
     def wake_when_due(self, families: Iterable[str], due: float | None) -> None:
         """Let the engine ask again when one of these families is free, or at ``due``."""
         now = time.time()
         moments = [self._free_at(family) for family in families]
         moments += [due] if due is not None else []
-        when = min((moment for moment in moments if moment > now), default=0.0)
+        # one that has come since we looked is no less a moment to look again
+        when = min((moment for moment in moments if moment > self._latest), default=0.0)
         if not when or now < self._wake_at <= when:
             return  # a timer for an earlier moment is running
         self.stop()
         self._wake_at = when
-        self._timer = call_later(when - now, self._wake)
+        self._timer = call_later(max(0.0, when - now), self._wake)
 
     def too_long(self, families: Iterable[str], due: float | None) -> str:
         """Why the crawl should end, if none of these families, nor what is due then, may be sent
@@ -239,6 +267,20 @@ class Holds:
         self._wake_at = 0.0
         if self._crawler.engine is not None:
             internals.wake(self._crawler.engine)
+
+
+def repeated(settings: BaseSettings) -> dict[str, str]:
+    """What these settings say of that which the command that goes on with a job should repeat;
+    paths are absolute, and what is not set is empty."""
+    found = {}
+    for name in _REPEATED:
+        value = settings.get(name) or ""
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        if text and name.endswith(("_FILE", "_LEDGER")):
+            with suppress(RuntimeError):  # the home of nobody
+                text = str(Path(text).expanduser().absolute())
+        found[name] = text
+    return found
 
 
 def _quotas(config: KaggleConfig) -> Quotas:

@@ -82,6 +82,10 @@ class Lease:
     found: dict[str, Found] = field(default_factory=dict)
     settled: dict[str, Settled] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    #: Version and checksum of resources, as a list has them.
+    described: dict[str, tuple[str, str]] = field(default_factory=dict)
+    #: Resources whose items are what the ledger has already.
+    unchanged: set[str] = field(default_factory=set)
     #: Why an item without a key of its own was dropped.
     dropped: str = ""
     #: Rows of a list that this reply has covered: from, and up to.

@@ -1,8 +1,9 @@
 """How slow Kaggle wants us: learnt from its 429s, and kept with the quotas.
 
 A 429 now and then is an accident. Two of them with few good answers in between say that the pace is
-too high: from then on requests are further apart. Many good answers in a row let it rise again, up
-to what KAGGLE_QUOTAS has.
+too high: from then on requests are further apart. (With none in between they say nothing of it: one
+request after a pause cannot be too many.) Many good answers in a row let it rise again, up to what
+KAGGLE_QUOTAS has.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from kagglecrawl.state.quotas import Quotas
 
 logger = logging.getLogger(__name__)
 
-#: Good answers between two 429s that make them two accidents.
-_APART = 10
+#: Good answers between two 429s that make them two accidents: a few in a hundred may be such.
+_APART = 25
 #: Good answers in a row after which the pace rises a step.
 _PATIENCE = 50
 #: What one lesson does to the seconds between two requests, and what patience does.
@@ -57,7 +58,7 @@ class Lessons:
 
     def pushed_back(self, family: str) -> float | None:
         """The first 429 since the family was last held; as above."""
-        soon = family in self._pushed and self._good[family] < _APART
+        soon = family in self._pushed and 0 < self._good[family] < _APART
         self._pushed.add(family)
         self._good[family] = 0
         if not soon:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -31,7 +32,7 @@ class PageFiles:
         """Write or replace a page; raises ``OSError``, and the page is as it was."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(number)
-        beside = path.with_name(f".{path.name}.incomplete")
+        beside = path.with_name(f".page_{number}.{os.getpid()}.jsonl.incomplete")
         try:
             with beside.open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{line}\n" for line in lines)
@@ -44,19 +45,35 @@ class PageFiles:
         sync_folder(self._folder)
 
     def present(self) -> set[int]:
-        """The numbers of the pages that are there; removes what a killed process left of others."""
+        """The numbers of the pages that are there; removes what killed processes left of others."""
         found: set[int] = set()
         if not self._folder.is_dir():
             return found
         for path in self._folder.iterdir():
             if match := re.fullmatch(r"page_([1-9]\d*)\.jsonl", path.name):
                 found.add(int(match[1]))
-            elif re.fullmatch(r"\.page_\d+\.jsonl\.incomplete", path.name):
+            begun = re.fullmatch(r"\.page_\d+\.(\d+)\.jsonl\.incomplete", path.name)
+            if begun and not _runs(int(begun[1])):
                 path.unlink(missing_ok=True)
         return found
 
     def _path(self, number: int) -> Path:
         return self._folder / f"page_{number}.jsonl"
+
+
+def _runs(process: int) -> bool:
+    """Is there another process of this id, which may be writing a page here?"""
+    if process == os.getpid():
+        return False
+    if sys.platform == "win32":
+        return True  # asking would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # somebody else's
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,7 +5,8 @@ So a run that follows another, or that works beside it, stays within the same ra
 Kaggle has asked to wait. One file holds the accounts that this user of the machine crawls with.
 
 A rate of up to a minute is a pace: requests are spaced evenly. One of an hour or a day is a budget:
-it may be spent at once.
+it may be spent at once. Rates that families share (``api+download``) count the requests of all of
+them; a request is let through where those of its family and those that it shares allow it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kagglecrawl.rates import Rate
+from kagglecrawl.rates import Rate, families_of
 
 APPLICATION_ID = 0x6B637175  # "kcqu"
 VERSION = 1
@@ -29,7 +30,7 @@ LONGEST_PACE = 60
 #: between us and the server that counts.
 _SLACK, _MOST_SLACK = 0.05, 1.0
 #: Of that slack, the share by which a request may come early after one that was late.
-_CATCH_UP = 0.5
+_CATCH_UP = 0.3
 #: And of the gap between two.
 _MOST_EARLY = 0.15
 #: Requests between two looks for what is too old to count.
@@ -53,6 +54,7 @@ CREATE TABLE family (
     "CREATE TABLE sent (account TEXT NOT NULL, name TEXT NOT NULL, at REAL NOT NULL)",
     "CREATE INDEX sent_at ON sent (account, name, at)",
 )
+_SENT = "SELECT at FROM sent WHERE account = ? AND name = ?"
 
 
 class QuotasRefused(ValueError):
@@ -65,7 +67,8 @@ class _Busy(QuotasRefused):
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of one family. Times are in seconds since the epoch, 0 for now.
+    """What is left of one family, or of what families share (``name`` is theirs with a + between).
+    Times are in seconds since the epoch, 0 for now.
 
     ``next`` is when another request may be sent. ``used`` has, for each budget, how many were sent
     in it, and when the first of these no longer counts.
@@ -79,7 +82,8 @@ class Left:
 
 
 class Quotas:
-    """The families of one account, with these rates; what has none is only ever held."""
+    """The families of one account, with these rates (``rates.quotas_of`` says how they are named);
+    what has none is only ever held."""
 
     def __init__(
         self,
@@ -92,6 +96,12 @@ class Quotas:
         self._account = account
         self._rates = rates
         self._now = now
+        #: Of each family, the names of the rates that hold for it: its own, and shared ones.
+        self._names: dict[str, list[str]] = {}
+        for name in rates:
+            for family in families_of(name):
+                names = self._names.setdefault(family, [family])
+                names += [name] if name != family else []
         self._file: sqlite3.Connection | None = None
         #: Which file that is: it may be removed while it is open.
         self._inode = (0, 0)
@@ -117,11 +127,9 @@ class Quotas:
         try:
             with self._writing() as file:
                 now = self._now()  # not before the file is ours
-                due, held, learnt = self._family(file, family, now)
-                wait = max(held, due, self._budget_due(file, family, now))
-                if wait > now:
-                    return wait
-                self._count(file, family, now, due, learnt)
+                if (due := self._due(file, family, now)) > now:
+                    return due
+                self._count(file, family, now)
         except _Busy:
             now = self._now()
             self._busy_since = self._busy_since or now
@@ -133,7 +141,7 @@ class Quotas:
 
     def limits(self, family: str) -> bool:
         """Has this family any rates?"""
-        return bool(self._rates.get(family))
+        return any(map(self._rates.get, self._names_of(family)))
 
     def late(self, family: str) -> None:
         """The last one that was counted is sent now, and not when it was."""
@@ -141,8 +149,9 @@ class Quotas:
             return
         with suppress(_Busy), self._writing() as file:
             now = self._now()
-            due, _, learnt = self._family(file, family, now)
-            self._put(file, family, max(due, now + self._pace(family, learnt)[0]), learnt)
+            for name in self._names_of(family):
+                due, _, learnt = self._family(file, name, now)
+                self._put(file, name, max(due, now + self._pace(name, learnt)[0]), learnt)
             file.execute(
                 "UPDATE sent SET at = ? WHERE rowid = (SELECT max(rowid) FROM sent "
                 "WHERE account = ? AND name = ?)",
@@ -159,9 +168,9 @@ class Quotas:
                 "WHERE account = ? AND name = ?)",
                 (self._account, family),
             )
-            due, _, learnt = self._family(file, family, self._now())
-            interval, _ = self._pace(family, learnt)
-            self._put(file, family, due - interval, learnt)
+            for name in self._names_of(family):
+                due, _, learnt = self._family(file, name, self._now())
+                self._put(file, name, due - self._pace(name, learnt)[0], learnt)
 
     def hold(self, family: str, until: float) -> None:
         """Nothing of this family may be sent before this moment; never shortens a hold."""
@@ -184,11 +193,12 @@ class Quotas:
     def interval(self, family: str) -> float:
         """Seconds between two requests, as the rates and what was learnt have it."""
         with self._writing() as file:
-            return self._pace(family, self._family(file, family, self._now())[2])[0]
+            _, _, learnt = self._family(file, family, self._now())
+        return max(learnt, self.own_interval(family))
 
     def own_interval(self, family: str) -> float:
         """The same, by the rates alone."""
-        return self._pace(family, 0.0)[0]
+        return max(self._pace(name, 0.0)[0] for name in self._names_of(family))
 
     def learn(self, family: str, seconds: float) -> None:
         """Leave so many seconds between two requests from now on; 0: what the rates have."""
@@ -197,7 +207,7 @@ class Quotas:
             self._put(file, family, due, seconds)
 
     def left(self) -> list[Left]:
-        """What is left of every family."""
+        """What is left of every family, and of what families share."""
         if not self._is_there():
             return [Left(n, 0.0, 0.0, 0.0, self._used(None, n)) for n in sorted(self._rates)]
         with self._writing() as file:
@@ -207,8 +217,8 @@ class Quotas:
 
     def _left(self, file: sqlite3.Connection, name: str) -> Left:
         now = self._now()
-        due, held, learnt = self._family(file, name, now)
-        due = max(due, held, self._budget_due(file, name, now))
+        _, held, learnt = self._family(file, name, now)
+        due = self._due(file, name, now)
         held, due = (moment if moment > now else 0.0 for moment in (held, due))
         return Left(name, held, due, learnt, self._used(file, name))
 
@@ -218,7 +228,18 @@ class Quotas:
             self._file.close()
             self._file = None
 
-    # -- one family -------------------------------------------------------------------------------
+    # -- one family, or rates that are shared -----------------------------------------------------
+
+    def _names_of(self, family: str) -> list[str]:
+        return self._names.get(family) or [family]
+
+    def _due(self, file: sqlite3.Connection, family: str, now: float) -> float:
+        """When all that holds for this family lets the next one through."""
+        due = 0.0
+        for name in self._names_of(family):
+            paced, held, _ = self._family(file, name, now)
+            due = max(due, paced, held, self._budget_due(file, name, now))
+        return due
 
     def _family(
         self, file: sqlite3.Connection, family: str, now: float
@@ -250,12 +271,12 @@ class Quotas:
             (self._account, family, until, now),
         )
 
-    def _count(
-        self, file: sqlite3.Connection, family: str, now: float, due: float, learnt: float
-    ) -> None:
-        interval, early = self._pace(family, learnt)
-        if interval:
-            self._put(file, family, max(due, now - early) + interval, learnt)
+    def _count(self, file: sqlite3.Connection, family: str, now: float) -> None:
+        for name in self._names_of(family):
+            due, _, learnt = self._family(file, name, now)
+            interval, early = self._pace(name, learnt)
+            if interval:
+                self._put(file, name, max(due, now - early) + interval, learnt)
         if not self.limits(family):
             return
         # also without a budget: one may be set tomorrow, or be another process's
@@ -276,39 +297,43 @@ class Quotas:
                 interval, slack = max((interval, slack), (own, _slack(rate)))
         return interval, min(_CATCH_UP * slack, _MOST_EARLY * interval)
 
-    def _budgets(self, family: str) -> list[Rate]:
-        return [rate for rate in self._rates.get(family, ()) if rate.seconds > LONGEST_PACE]
+    def _budgets(self, name: str) -> list[Rate]:
+        return [rate for rate in self._rates.get(name, ()) if rate.seconds > LONGEST_PACE]
 
-    def _budget_due(self, file: sqlite3.Connection, family: str, now: float) -> float:
-        """When the budgets let the next one through."""
-        due, budgets = 0.0, self._budgets(family)
-        if budgets:  # those of the future were sent before the clock was set back
+    def _budget_due(self, file: sqlite3.Connection, name: str, now: float) -> float:
+        """When the budgets of this name let the next one through."""
+        due, budgets, families = 0.0, self._budgets(name), families_of(name)
+        for family in families if budgets else ():
+            # those of the future were sent before the clock was set back
             file.execute(
                 "UPDATE sent SET at = ? WHERE account = ? AND name = ? AND at > ?",
                 (now, self._account, family, now + 1),
             )
+        of_each = " UNION ALL ".join([_SENT] * len(families))  # each by its index, and merged
+        whose = [word for family in families for word in (self._account, family)]
         for rate in budgets:
             oldest = file.execute(
-                "SELECT at FROM sent WHERE account = ? AND name = ? ORDER BY at DESC "
-                "LIMIT 1 OFFSET ?",
-                (self._account, family, rate.count - 1),
+                f"{of_each} ORDER BY at DESC LIMIT 1 OFFSET ?", (*whose, rate.count - 1)
             ).fetchone()
             if oldest is not None:
                 due = max(due, float(oldest[0]) + rate.seconds + _slack(rate))
         return due
 
     def _used(
-        self, file: sqlite3.Connection | None, family: str
+        self, file: sqlite3.Connection | None, name: str
     ) -> tuple[tuple[Rate, int, float], ...]:
         found = []
-        for rate in self._budgets(family):
-            count, oldest = 0, 0.0
-            if file is not None:
-                count, oldest = file.execute(
+        for rate in self._budgets(name):
+            used, oldest = 0, float("inf")
+            for family in families_of(name):
+                if file is None:
+                    break
+                count, first = file.execute(
                     "SELECT count(*), min(at) FROM sent WHERE account = ? AND name = ? AND at > ?",
                     (self._account, family, self._now() - rate.seconds - _slack(rate)),
                 ).fetchone()
-            found.append((rate, count, oldest + rate.seconds + _slack(rate) if count else 0.0))
+                used, oldest = used + count, min(oldest, first or oldest)
+            found.append((rate, used, oldest + rate.seconds + _slack(rate) if used else 0.0))
         return tuple(found)
 
     # -- the file ---------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ from kagglecrawl.state.leases import (
     parent_of,
     unwrap,
 )
+from kagglecrawl.state.ledger import LedgerRefused
+from kagglecrawl.state.outbox import Outbox
 from kagglecrawl.state.pages import PageFiles
 from kagglecrawl.state.queue import Queue
 from kagglecrawl.state.quotas import QuotasRefused
@@ -56,7 +58,7 @@ from kagglecrawl.state.transfers import Transfers
 logger = logging.getLogger(__name__)
 
 #: Why a job, or what it needs, is not taken.
-_REFUSED = (JobRefused, FeedRefused, QuotasRefused, CredentialsError)
+_REFUSED = (JobRefused, FeedRefused, QuotasRefused, LedgerRefused, CredentialsError)
 #: A signal of ours: the spider closes, and what is under way is given up now.
 interrupted = object()
 #: Another: the process was asked to end, and something still hangs; all that can be is safe.
@@ -85,13 +87,11 @@ class KaggleScheduler(BaseScheduler):
         #: Of a crawl without JOBDIR: requests that have no JSON (`scrapy shell` makes such).
         self._kept: dict[str, Request] = {}
         self._job: Job | None = None
-        self._opened = False
-        self._closing = False
+        self._opened = self._closing = False
         #: Requests of start() so far.
         self._started = 0
-        #: At the end: is the sum of the accounts right, and are all feeds at their places?
-        self.balanced = True
-        self.stored = True
+        #: Is the sum of the accounts right, and are all feeds at their places, at the end?
+        self.balanced = self.stored = True
         self._timers: list[CallLaterResult] = []
 
     @classmethod
@@ -139,17 +139,15 @@ class KaggleScheduler(BaseScheduler):
             return None
         with self._writing():
             while True:
-                only_begun = not self.accounts.room()
+                begun = not self.accounts.room()
                 held = self.holds.with_full(self._leases.values())
-                row = self._queue.pop(
-                    time.time(), held, only_begun=only_begun, admit=self.holds.admit
-                )
+                row = self._queue.pop(time.time(), held, only_begun=begun, admit=self.holds.admit)
                 if row is None:
                     break
                 if (request := self._lease(row)) is not None:
                     return request
             self.holds.wake_when_due(self._queue.families(), self._queue.next_due())
-            self._close_if_spent(only_begun=only_begun)
+            self._close_if_spent(only_begun=begun)
         return None
 
     def close(self, reason: str) -> Deferred[None] | None:
@@ -183,13 +181,16 @@ class KaggleScheduler(BaseScheduler):
         store = self._store = self._job.store if self._job else Store.in_memory()
         pages = PageFiles.of_spider(spider)
         page_row = getattr(spider, "page_row", None) if pages else None
-        self.accounts = Accounts(store, spider.name, page_row, getattr(spider, "sample", None))
+        outbox = Outbox.of_spider(spider, store, self._stats) if self._ours else None
+        kept = getattr(spider, "kept", None) if outbox else None
+        sample = getattr(spider, "sample", None)
+        self.accounts = Accounts(store, spider.name, page_row, sample, kept)
         self.holds = Holds(self.crawler, store, getattr(spider, "config", None))
         self.feeds = Feeds.from_crawler(self.crawler, store, folder)
         self.feeds.open()
         self._run = begin_run(store, self.accounts)
         self._commits = Commits(
-            store, self.feeds, self.accounts, pages, self._stats, self._stop_crawl
+            store, self.feeds, self.accounts, pages, outbox, self._stats, self._stop_crawl
         )
         self.transfers = Transfers(store, self._writing, self._commits.soon, self._commits.now)
         self._desk = Desk(store, self.accounts, self.feeds, self._stats, ours=self._ours)
@@ -244,6 +245,7 @@ class KaggleScheduler(BaseScheduler):
             self._commits.now()
             finished = finished and not self._commits.broken
             self.stored = await self.feeds.close(finished=finished)
+            await self._commits.close(finished=finished, stored=self.stored)
             if not self._commits.broken:
                 self._store.put("clean", "1")
                 self._store.put("run_ended", str(time.time()))
@@ -315,8 +317,7 @@ class KaggleScheduler(BaseScheduler):
 
     def _put_back(self, lease: Lease, request: Request) -> None:
         """The lease's request is to be made again, perhaps changed."""
-        request = lease.without_passing(unwrap(request))
-        due = _due(request)
+        due = _due(request := lease.without_passing(unwrap(request)))
         self.holds.over(lease)
         try:
             data = self._encode(request)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from enum import IntEnum, StrEnum
 
+from kagglecrawl.kaggle.errors import PERMANENT
 from kagglecrawl.state.database import APPLICATION_ID as APPLICATION_ID
 from kagglecrawl.state.database import FILE as FILE
 from kagglecrawl.state.database import VERSION as VERSION
@@ -58,6 +59,23 @@ class Known:
     admitted: bool
 
 
+@dataclass(frozen=True)
+class OutcomeRow:
+    """What became of a resource, until the ledger has it. ``record`` and ``manifest`` are JSON;
+    None where there is nothing new to say of them."""
+
+    number: int
+    key: str
+    version: str
+    verdict: str
+    reason: str
+    signature: str
+    seen: float
+    at: float
+    record: str | None
+    manifest: str | None
+
+
 @dataclass
 class FeedFile:
     """One file of a feed.
@@ -80,6 +98,14 @@ class FeedFile:
     stored: int = 0
 
 
+#: Failed requests that another run makes again, and the reasons for which it does not.
+_FOR_GOOD = tuple(sorted(PERMANENT))
+_AGAIN = (
+    "state = 4 AND data IS NOT NULL "
+    f"AND (key IS NULL OR reason NOT IN ({', '.join('?' * len(_FOR_GOOD))}))"
+)
+
+
 class Store(TransferStore):
     """One job. Every method may raise ``sqlite3.Error``: a full disk, a damaged file."""
 
@@ -88,20 +114,18 @@ class Store(TransferStore):
     def begin_run(self) -> None:
         """Take up what earlier runs left: what was under way, and what failed."""
         self._db.execute("UPDATE request SET state = 0 WHERE state = 1")
-        self._db.execute(
-            "UPDATE request SET state = 0, reason = NULL WHERE state = 4 AND data IS NOT NULL"
-        )
+        again = f"UPDATE request SET state = 0, reason = NULL WHERE {_AGAIN}"  # noqa: S608
+        self._db.execute(again, _FOR_GOOD)
 
     def any_failed(self) -> bool:
-        """Has a request failed that can be made again?"""
-        failed = "SELECT EXISTS (SELECT 1 FROM request WHERE state = 4 AND data IS NOT NULL)"
-        return bool(self._db.execute(failed).fetchone()[0])
+        """Has a request failed that is worth being made again?"""
+        failed = f"SELECT EXISTS (SELECT 1 FROM request WHERE {_AGAIN})"  # noqa: S608
+        return bool(self._db.execute(failed, _FOR_GOOD).fetchone()[0])
 
     def failed_requests(self) -> Iterator[tuple[str | None, str]]:
-        """Key and reason of every failed request that can be made again."""
-        yield from self._db.execute(
-            "SELECT key, reason FROM request WHERE state = 4 AND data IS NOT NULL"
-        )
+        """Key and reason of every failed request that is worth being made again."""
+        failed = f"SELECT key, reason FROM request WHERE {_AGAIN}"  # noqa: S608
+        yield from self._db.execute(failed, _FOR_GOOD)
 
     def prepare_sample(self) -> None:
         """Make ``begun`` quick; only a sample needs it."""
@@ -258,8 +282,8 @@ class Store(TransferStore):
     def discover(self, key: str, page: int | None, position: int | None) -> bool:
         """Note a resource; False if it is known."""
         done = self._db.execute(
-            "INSERT INTO resource VALUES (?, 'pending', '', 0, ?, ?, NULL) "
-            "ON CONFLICT (key) DO NOTHING",
+            "INSERT INTO resource (key, verdict, reason, admitted, page, position) "
+            "VALUES (?, 'pending', '', 0, ?, ?) ON CONFLICT (key) DO NOTHING",
             (key, page, position),
         )
         return done.rowcount > 0
@@ -272,6 +296,25 @@ class Store(TransferStore):
         return (
             None if found is None else Known(Verdict(found[0]), found[1], found[2], bool(found[3]))
         )
+
+    def describe(self, key: str, version: str, signature: str, seen: float) -> None:
+        """Which version of a resource was listed then, and the checksum of what was said of it."""
+        self._db.execute(
+            "UPDATE resource SET version = ?, signature = ?, seen = ? WHERE key = ?",
+            (version, signature, seen, key),
+        )
+
+    def listed_keys(self) -> Iterator[str]:
+        """Every resource that a list has named and described."""
+        found = self._db.execute(
+            "SELECT key FROM resource WHERE position IS NOT NULL AND signature <> ''"
+        )
+        return (key for (key,) in found)
+
+    def stored_versions(self) -> Iterator[tuple[str, str, str]]:
+        """Every resource that is stored, its version and signature."""
+        stored = "SELECT key, version, signature FROM resource WHERE verdict = 'stored'"
+        return self._db.execute(stored)
 
     def admit(self, key: str) -> bool:
         """Note that work on a resource begins; False if it had begun."""
@@ -300,6 +343,39 @@ class Store(TransferStore):
         """Resources without a verdict."""
         found = self._db.execute("SELECT key FROM resource WHERE verdict = 'pending'")
         return [key for (key,) in found]
+
+    # -- what the ledger is to be told ------------------------------------------------------------
+
+    def add_outcome(self, key: str, at: float, record: str | None, manifest: str | None) -> None:
+        """Note the verdict that a resource has."""
+        self._db.execute(
+            "INSERT INTO outcome "
+            "(key, version, verdict, reason, signature, seen, at, record, manifest) "
+            "SELECT key, version, verdict, reason, signature, seen, ?, ?, ? "
+            "FROM resource WHERE key = ?",
+            (at, record, manifest, key),
+        )
+
+    def outcomes(self, limit: int) -> Iterator[OutcomeRow]:
+        """The first of them, one by one: a record may be large."""
+        found = self._db.execute(
+            "SELECT id, key, version, verdict, reason, signature, seen, at, record, manifest "
+            "FROM outcome ORDER BY id LIMIT ?",
+            (limit,),
+        )
+        return (OutcomeRow(*row) for row in found)
+
+    def forget_outcomes(self, last: int) -> None:
+        """The ledger has those up to this number."""
+        self._db.execute("DELETE FROM outcome WHERE id <= ?", (last,))
+
+    def any_outcomes(self) -> bool:
+        """Is there any that the ledger does not have yet?"""
+        return bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM outcome)").fetchone()[0])
+
+    def count_outcomes(self) -> int:
+        """How many the ledger does not have yet."""
+        return int(self._db.execute("SELECT count(*) FROM outcome").fetchone()[0])
 
     # -- pages ------------------------------------------------------------------------------------
 

@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import shutil
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from kagglecrawl.kaggle.errors import NoSpace, Unusable
 from kagglecrawl.units import amount
 
+T = TypeVar("T")
 #: What a full disk says, or one on which this user may not have more.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def all_there(folder: Path, files: Iterable[tuple[str, int]], count: int) -> bool:
+    """Are these files (path below the folder, size in bytes) so many, and at their places?"""
+    try:
+        sizes = [(folder / name).stat().st_size == size for name, size in files]
+    except (OSError, ValueError):
+        return False
+    return all(sizes) and len(sizes) == count
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """Do this in a thread of its own, for which nobody waits when the process ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def end(set_it: Callable[[Any], None], value: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(lambda: None if done.done() else set_it(value))
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            end(done.set_exception, error)
+        else:
+            end(done.set_result, result)
+
+    threading.Thread(target=run, name="looking at files", daemon=True).start()
+    return await done
 
 
 class DiskGuard:

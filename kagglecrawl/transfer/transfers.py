@@ -225,7 +225,8 @@ class Transfers:
         staging = self._stagings[row.key] = Staging(target, row.token)
         for path in staging.leftovers():
             logger.warning(
-                "%s is left from another crawl; if that will not be gone on with, delete it", path
+                "%s is another crawl's; if that neither runs nor will be gone on with, delete it",
+                path,
             )
         return _Work(
             row.number,

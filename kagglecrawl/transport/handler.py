@@ -9,6 +9,7 @@ a secret is ever on a request that a queue, a log or a callback sees. Stats: ``k
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import cached_property, partial
 
 from scrapy import Request
@@ -20,10 +21,11 @@ from scrapy.http import Response
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import Credentials, find_credentials
 from kagglecrawl.kaggle.rpc import TABLE
+from kagglecrawl.state.holds import Held
 from kagglecrawl.state.leases import Interrupted
 from kagglecrawl.state.scheduler import KaggleScheduler, interrupted
 from kagglecrawl.transfer.transfers import Transfers
-from kagglecrawl.transport.official import OfficialTransport
+from kagglecrawl.transport.official import SIGN_IN, OfficialTransport
 
 
 class KaggleDownloadHandler(BaseDownloadHandler):
@@ -120,9 +122,12 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         return await self._transfers.run(request, partial(self._call, request))
 
     async def _call(self, request: Request) -> Response:
-        self._about_to_send(request)
         if self._official is not None:
+            if await self._official.signs_in(partial(self._about_to_send, request, SIGN_IN)):
+                raise Held(time.time())  # that had its turn: it is to have one of its own
+            self._about_to_send(request)
             return await self._official.send(request)
+        self._about_to_send(request)
         header = self._credentials.header_for(request.url, self._config.api_url)
         if not header:
             return await self._http.download_request(request)
@@ -132,14 +137,15 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         request.meta["download_latency"] = sent.meta.get("download_latency")
         return response
 
-    def _about_to_send(self, request: Request) -> None:
-        """The last moment at which a hold can stop a request; past it, the request is counted."""
+    def _about_to_send(self, request: Request, method: str = "") -> None:
+        """The last moment at which a hold can stop a request; past it, the request is counted, or
+        the call that goes out in its place."""
         engine, stats = self.crawler.engine, self.crawler.stats
         if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
             engine.scheduler.about_to_send(request)
         assert stats is not None
         stats.inc_value("kaggle/requests")
-        stats.inc_value(f"kaggle/requests/{TABLE[request.meta['rpc']].method}")
+        stats.inc_value(f"kaggle/requests/{method or TABLE[request.meta['rpc']].method}")
 
     async def close(self) -> None:
         """Close connections, and what else was started."""

@@ -48,6 +48,8 @@ from kagglecrawl.kaggle.errors import (
 from kagglecrawl.kaggle.refs import DatasetRef
 from kagglecrawl.transport.child import Child, Message, Package
 
+#: The call by which the ``kaggle`` package signs in with a token.
+SIGN_IN = "IntrospectToken"
 #: Calls that timed out but are still at it in the child, after which it is replaced.
 MOST_STUCK = 8
 #: Children that were ended by others, one after the other with no answer, before we give up.
@@ -142,6 +144,24 @@ class OfficialTransport:
         self._starting = asyncio.Lock()
         self._deaths = 0
         self._closed = False
+
+    async def signs_in(self, about_to: Callable[[], None]) -> bool:
+        """Be ready for calls. True if the package had to sign in for that, which is a request of
+        its own (``SIGN_IN``): ``about_to`` is called just before, and what that raises is raised
+        here. For a token that Kaggle refuses it sends two.
+
+        Raises as ``send`` does where no child can be had.
+        """
+        signed_in = False
+
+        def sign_in() -> None:
+            nonlocal signed_in
+            if self._credentials.authorization.startswith("Bearer "):  # others it only looks at
+                about_to()
+                signed_in = True
+
+        await self._running(sign_in)
+        return signed_in
 
     async def send(self, request: Request) -> Response:
         """Send one call, and return its answer whatever its status.
@@ -257,13 +277,14 @@ class OfficialTransport:
         if self._closed:
             raise DownloadCancelledError("the crawl is ending")
 
-    async def _running(self) -> Child:
+    async def _running(self, about_to_start: Callable[[], None] = lambda: None) -> Child:
         """A child that is ready; a new one if there is none, or no longer."""
         seen = self._child
         if seen is None or seen.gone:
             async with self._starting:
                 self._check_open()
                 if self._child is seen:  # else another call has started one while we waited
+                    about_to_start()
                     self._child = await self._start_after(seen)
         assert self._child is not None
         child = self._child

@@ -73,7 +73,11 @@ def test_a_long_wait_ends_the_probing_with_what_was_found(doctor: Doctor, worksp
     with Replica(World(seed=1), quotas=Quotas("api=3/day")) as replica:
         done = doctor(replica)
         requests = total(replica)
-    assert done.code == QUOTA
+        again = doctor(replica, "--no-save")
+        assert total(replica) == requests, "nobody asks while that runs"
+        assert replica.stats()["retry_after_violations"] == 0
+    assert done.code == again.code == QUOTA
+    assert "Kaggle asks to wait" in again.log
     assert requests == 4
     facts = table(done)
     assert facts[PAGE] == ("20 rows, no token", AGREES)
@@ -82,6 +86,37 @@ def test_a_long_wait_ends_the_probing_with_what_was_found(doctor: Doctor, worksp
     assert facts["Error: 429's Retry-After"] == ("86400 s", AGREES)
     assert "Kaggle asks to wait 86400 s" in " ".join(done.log.split())
     assert saved(workspace)["lists"][DATASETS]["tokens"] is False
+
+
+def test_its_requests_count_in_the_quotas(doctor: Doctor) -> None:
+    """Those of the official package, which signs in, as well."""
+    quotas = ("-s", "KAGGLE_QUOTAS=api=6/day; api+download=11/day")
+    with Replica(World(seed=1)) as replica:
+        official = doctor(replica, *quotas, "-s", "KAGGLE_TRANSPORT=official")
+        assert replica.stats()["requests"]["IntrospectToken"] == {"200": 1}
+        assert total(replica) == 6
+        more = doctor(replica, "-s", "KAGGLE_QUOTAS=api=9/day")
+        assert total(replica) == 9
+        none = doctor(replica, "-s", "KAGGLE_QUOTAS=api=9/day")
+        assert total(replica) == 9
+    assert [done.code for done in (official, more, none)] == [QUOTA] * 3, official.log
+    said = " ".join(more.log.split())
+    assert "3 requests sent." in said
+    assert "A quota of KAGGLE_QUOTAS is spent for 86" in said
+    assert "What is unknown above was not probed." in said
+
+
+def test_quotas_that_cannot_be_kept_ask_nobody(doctor: Doctor, workspace: Path) -> None:
+    workspace.mkdir()
+    path = workspace / "quotas.sqlite"
+    path.write_bytes(b"no database" * 100)
+    with Replica(World(seed=1)) as replica:
+        options = ("-s", f"KAGGLE_QUOTA_FILE={path}", "-s", "KAGGLE_QUOTAS=api=9/day")
+        done = doctor(replica, *options)
+        assert total(replica) == 0
+    assert done.code == USAGE, done.log
+    assert "set KAGGLE_QUOTA_FILE to another place" in " ".join(done.log.split())
+    assert "Traceback" not in done.log
 
 
 def test_nobody_there_is_one_sentence(doctor: Doctor, workspace: Path) -> None:

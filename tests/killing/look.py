@@ -12,9 +12,11 @@ from pathlib import Path
 
 from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetsRequest
 
+from kagglecrawl.items import Dataset, feed_fields
 from kagglecrawl.kaggle.paging import PAGE_ROWS
 from kagglecrawl.replica.listing import listing
 from kagglecrawl.replica.world import World
+from kagglecrawl.state.ledger import Ledger
 from kagglecrawl.state.store import FILE, Store, Verdict
 from tests.conftest import page_row, record
 from tests.killing.shapes import Row, Shape, workspace
@@ -108,6 +110,24 @@ class Truth:
                 f"page_{n}.jsonl is missing" for n in sorted(self._pages.keys() - there)
             ]
         return faults
+
+
+def of_ledger(path: Path, rows: Iterable[Row], *, ended: bool) -> Faults:
+    """Has the ledger the record of every row of a job that has ended, and of none that is wrong?"""
+    faults = Faults()
+    with closing(Ledger(path, "loopback", "datasets")) as ledger:
+        for row in rows:
+            record = ledger.record(row["Ref"], str(row["Version"]))
+            if record is None and ended:
+                faults.other.append(f"the ledger does not know {row['Ref']}")
+            elif record is not None and record != _kept(row):
+                faults.other.append(f"the ledger has another {row['Ref']}")
+    return faults
+
+
+def _kept(row: Row) -> Row:
+    names = {export: name for name, export in feed_fields(Dataset).items()}
+    return {names[export]: value for export, value in row.items() if export != "Download"}
 
 
 def of_store(folder: Path) -> Faults:

@@ -17,7 +17,7 @@ from kagglecrawl.replica.faults import Faults as Trouble
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
 from tests.conftest import NO_FILES, QUICK, ROOT, clean_env
-from tests.killing.look import MINIMUM, Faults, Truth, of_store
+from tests.killing.look import MINIMUM, Faults, Truth, of_ledger, of_store
 from tests.killing.shapes import Shape, workspace
 
 #: Seconds after which a crawl is taken to hang.
@@ -107,6 +107,9 @@ class Job:
             faults.other.append(f"the feed: {error}")
         else:
             faults.add(self.truth.of_rows(rows, ended=ended))
+            if not self.shape.feed.batched and self.shape.name != "csv":  # rows as JSON has them
+                path = workspace(self.folder) / "ledger.sqlite"
+                faults.add(of_ledger(path, rows, ended=ended))
         return faults
 
     def look_at_end(self, outcome: Outcome) -> Faults:

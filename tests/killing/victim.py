@@ -24,6 +24,7 @@ from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import commits, database, job, pages, scheduler
 from kagglecrawl.state.database import FILE, Database
 from kagglecrawl.state.feeds import Feeds, file, places
+from kagglecrawl.state.ledger import Ledger
 from kagglecrawl.state.queue import Queue
 from kagglecrawl.state.store import Store
 
@@ -190,6 +191,8 @@ def _arm() -> None:
     _around(pages.PageFiles, "write", after="page renamed")
     _around(job, "_begin", before="job named", after="job begun")
     _around(Feeds, "open", before="reopened", after="feeds open")
+    _around(Ledger, "apply", before="ledger untold", after="ledger told")
+    _around(Ledger, "walked", after="list noted")
     _around(scheduler.KaggleScheduler, "hold", after="held")
     _around(scheduler, "begin_run", after="run begun")
     _around(job.Job, "leave", before="closed")

@@ -20,7 +20,7 @@ def accounts_of(store: Store, sample: int | None = None) -> Accounts:
 
 
 def store_items(accounts: Accounts, items: list[Item]) -> None:
-    accounts.store([(item.key, accounts.row(item)) for item in items])
+    accounts.store([accounts.exported(item.key, item, unchanged=False) for item in items])
 
 
 def says(accounts: Accounts, say: Any, key: str | None = None) -> Lease:

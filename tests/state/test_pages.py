@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +57,8 @@ def test_it_is_safe_on_disk_before_it_has_its_name(
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", renamed)
     PageFiles(tmp_path).write(1, ["row"])
-    assert steps == ["file", ".page_1.jsonl.incomplete to page_1.jsonl", "folder"]
+    beside = f".page_1.{os.getpid()}.jsonl.incomplete"
+    assert steps == ["file", f"{beside} to page_1.jsonl", "folder"]
 
 
 def lines_that_fail() -> Any:
@@ -87,7 +90,11 @@ def test_a_page_that_cannot_be_written_is_as_it_was(
 def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = ["page_2.jsonl", "page_01.jsonl", "page_0.jsonl", "page_3.json", "notes.txt", ".hidden"]
     kept += ["my page_4.jsonl", "page_5.jsonl.bak", ".page_x.jsonl.incomplete"]
-    for name in [*kept, ".page_2.jsonl.incomplete", ".page_12.jsonl.incomplete"]:
+    kept += [f".page_2.{os.getppid()}.jsonl.incomplete"]  # of a crawl that is running
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    own, dead = os.getpid(), ended.pid
+    for name in [*kept, f".page_2.{own}.jsonl.incomplete", f".page_12.{dead}.jsonl.incomplete"]:
         (tmp_path / name).write_text("x")
     assert PageFiles(tmp_path).present() == {2}
     assert names(tmp_path) == set(kept)

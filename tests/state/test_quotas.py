@@ -243,23 +243,24 @@ def test_old_ones_are_forgotten(make: Make, now: Now, path: Path) -> None:
 _TAKE = """
 import sys
 from pathlib import Path
-from kagglecrawl.rates import rates_of
+from kagglecrawl.rates import quotas_of
 from kagglecrawl.state.quotas import Quotas
-quotas = Quotas(Path(sys.argv[1]), "me", {"api": rates_of("1000/day")})
-taken = 0
-for _ in range(int(sys.argv[2])):
-    taken += not quotas.take("api")
-print(taken)
+quotas = Quotas(Path(sys.argv[1]), "me", quotas_of("api=700/day; api+download=1000/day"))
+taken = {"api": 0, "download": 0}
+for number in range(int(sys.argv[2])):
+    family = "download" if number % 3 == 0 else "api"
+    taken[family] += not quotas.take(family)
+print(*taken.values())
 """
 
 
 def test_processes_share(path: Path) -> None:
     """Four of them, twenty starts: never more than there is, and all of it."""
-    total = 0
+    of_api = of_downloads = 0
     for _ in range(5):
         running = [
             subprocess.Popen(
-                [sys.executable, "-c", _TAKE, str(path), "70"],
+                [sys.executable, "-c", _TAKE, str(path), "90"],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -267,9 +268,11 @@ def test_processes_share(path: Path) -> None:
             for _ in range(4)
         ]
         for process in running:
-            total += int(process.communicate(timeout=60)[0])
+            api, downloads = map(int, process.communicate(timeout=60)[0].split())
+            of_api, of_downloads = of_api + api, of_downloads + downloads
             assert process.returncode == 0
-    assert total == 1000
+    assert of_api + of_downloads == 1000
+    assert 600 < of_api <= 700
 
 
 # -- files that cannot be used ---------------------------------------------------------------------

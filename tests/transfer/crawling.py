@@ -56,6 +56,11 @@ def report(path=Path(sys.argv.pop(1))):
 atexit.register(report)
 execute(["scrapy", *sys.argv[1:]])
 """
+#: What every crawl keeps in its workspace.
+_OF_THE_WORKSPACE = (
+    *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"),
+    *("report.json", "report.html"),
+)
 #: Where names lead that a careless program takes from the root of the file system.
 _ROOTED = sorted({Path("/") / slip.replace("\\", "/").lstrip("/") for slip in SLIPS if "/" in slip})
 #: ``SECRET`` is in every address of the tests' own making that nobody may learn.
@@ -225,8 +230,9 @@ class Sandbox:
     def _snapshot(self, own: set[Path]) -> dict[str, tuple[object, ...]]:
         """Everything but what a crawl may make: its output, and the datasets' own folders."""
         found: dict[str, tuple[object, ...]] = {}
-        grows = {self.datasets, self.datasets.parent}
+        grows = {self.datasets, self.datasets.parent, self.datasets.parent.parent.parent}
         made = {self.out, self.datasets.parent / "meta_data", *own, *self._leftovers()}
+        made |= {self.datasets.parent.parent.parent / name for name in _OF_THE_WORKSPACE}
         for path in _below(self.root, without=made):
             told = path.lstat()
             target = str(path.readlink()) if stat.S_ISLNK(told.st_mode) else ""

@@ -184,6 +184,12 @@ class Feeds:
         return not self._lost
 
     @property
+    def delayed(self) -> bool:
+        """Does a feed get its rows only when a file of it is full, or the crawl ends?"""
+        setups = [feed.setup for feed in self._feeds]
+        return any(not (each.local or each.stdout) or each.batch_items for each in setups)
+
+    @property
     def unstored(self) -> list[str]:
         """The addresses, without secrets, of files whose rows are in the job directory alone."""
         files = [each for each in self._batches() if isinstance(each, Spooled)]
