@@ -135,7 +135,8 @@ def test_the_list(ask: Ask, filled: Path) -> None:
 )
 def test_what_is_wanted(ask: Ask, filled: Path, args: tuple[str, ...], keys: str) -> None:
     code, output, errors = ask("keys", *args)
-    assert (code, errors) == (0, "")
+    nothing = "" if keys else "scrapy ledger: there is nothing of the kind\n"
+    assert (code, errors) == (0, nothing)
     assert output.split() == keys.split()
     assert {line.split()[0] for line in ask("list", *args)[1].splitlines()} == set(keys.split())
 
@@ -357,7 +358,7 @@ def damaged(path: Path) -> None:
         (spoilt("PRAGMA application_id = 1"), "(it is another program's): set KAGGLE_LEDGER to"),
         (spoilt("PRAGMA user_version = 7"), "a newer kagglecrawl made it: format 7, and this one"),
         (spoilt("DROP TABLE version"), "no such table: version): restore it from a copy, or move"),
-        (spoilt("UPDATE version SET at = 1e300"), "the ledger has 1e+300 for a time: restore it"),
+        (spoilt("UPDATE version SET since = 1e300"), "the ledger has 1e+300 for a time: restore"),
         (damaged, "malformed): restore it from a copy, or move it away to begin a new one"),
     ],
 )

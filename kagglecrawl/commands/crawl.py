@@ -156,7 +156,10 @@ class Command(ScrapyCrawl):
     def _check(self, spider_class: type[KaggleSpider], opts: argparse.Namespace) -> None:
         assert self.settings is not None
         try:
-            spider_class.args_class.parse(opts.spargs)
+            args = spider_class.args_class.parse(opts.spargs)
+            if getattr(args, "changed_only", False):
+                # where nothing has changed, -O must not leave the changes of another day
+                self.settings.set("FEED_STORE_EMPTY", True, priority="spider")
             check_types(self.settings)
             # not issubclass, which Scrapy's schedulers answer by the names of methods
             if KaggleScheduler not in load_object(self.settings["SCHEDULER"]).__mro__:

@@ -29,18 +29,18 @@ field                 what it is
 source                from where: an address, or loopback for any server on this
                       machine
 spider, key           what it is
-version               null for a resource of which no more is known than that a
-                      list had it
+version               which version, as a text; null where Kaggle told none, or
+                      no more is known than that a list had it
 verdict, reason       the newest outcome: stored, skipped or failed; a word
-at                    when that was
+at                    when that was first found so; --since and --until mean this
 gone                  not_listed (a list that had it was walked to its end, and
-                      had it no more), deleted (it was not found itself), or
-                      nothing
+                      had it no more), deleted (Kaggle has answered 404 for it:
+                      deleted, renamed or private), or null
 gone_since            since when
 first_seen, last_seen when a crawl met it
 last_listed           when a list last had it
 stored_at             when its record was made, which a later failure leaves
-choice                which files were wanted
+choice                which files were wanted: all, or only=…; max_bytes=…
 files, bytes          what was stored of them
 folder                where they are, below the workspace
 record                the record as in a feed; not in CSV, nor with --no-records
@@ -62,9 +62,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 
 from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
@@ -232,17 +233,24 @@ def _tell(look: Look, args: list[str], opts: argparse.Namespace) -> int:
             for text in [_as_json(sums)] if opts.json else _as_text(sums, opts.path):
                 _print(text)
         case ["list"]:
-            for row in look.rows(opts.wanted):
-                _print(_columns(row))
+            _print_all(map(_columns, look.rows(opts.wanted)))
         case ["keys"]:
-            for key in look.keys(opts.wanted):
-                _print(_safe(key))
+            _print_all(map(_safe, look.keys(opts.wanted)))
         case [_, "-"]:
-            for row in look.rows(opts.wanted, records=not opts.no_records):
-                _print(line(row, records=not opts.no_records))
+            records = not opts.no_records
+            rows = look.rows(opts.wanted, records=records)
+            _print_all(line(row, records=records) for row in rows)
         case [_, name]:
             return _export(look, name, opts)
     return 0
+
+
+def _print_all(lines: Iterable[str]) -> None:
+    nothing = True
+    for nothing, text in zip(repeat(False), lines, strict=False):  # noqa: B007
+        _print(text)
+    if nothing:
+        _say("there is nothing of the kind")
 
 
 def _export(look: Look, name: str, opts: argparse.Namespace) -> int:

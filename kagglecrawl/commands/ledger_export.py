@@ -43,6 +43,8 @@ def as_object(row: Row, *, records: bool) -> dict[str, Any]:
         name: moment(getattr(row, name)) if name in _TIMES else getattr(row, name)
         for name in FIELDS
     }
+    found["version"] = row.version or None
+    found["gone"] = row.gone or None
     found["record"] = _record(row)
     if not records:
         del found["record"]

@@ -146,7 +146,10 @@ def _requests(status: Status) -> Iterator[str]:
     if rate := status["records_per_minute"]:
         run = "last" if status["run_ended"] else "present"
         left = status["seconds_left"]
-        rest = f"; what is pending takes about {_duration(left)} at that rate" if left else ""
+        spent = any(quota["next"] for quota in status["quotas"].values())
+        rest = ""
+        if left and not spent:
+            rest = f"; what is pending takes about {_duration(left)} at that rate"
         yield f"{rate:.0f} records a minute in the {run} run{rest}"
 
 

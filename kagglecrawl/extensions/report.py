@@ -141,7 +141,9 @@ class Report:
 
     def _requests(self, spider: KaggleSpider) -> str:
         """Of this run alone."""
-        stored = spider.accounts.count("stored") - spider.accounts.stored_before
+        accounts = spider.accounts
+        stored = accounts.count("stored") - accounts.stored_before
+        stored -= accounts.count("unchanged") - accounts.unchanged_before
         sent = self._sent()
         again = sum(
             value
@@ -181,9 +183,9 @@ class Report:
             were = "page of lists was" if failed == 1 else "pages of lists were"
             remarks.append(f"{failed} {were} given up: what is on them is missing.")
         if refused := spider.accounts.count("refused_before"):
-            were = "1 was" if refused == 1 else f"{refused} were"
+            were, it = ("1 was", "it") if refused == 1 else (f"{refused} were", "them")
             remarks.append(
-                f"{were} not asked for again, since Kaggle has refused it before: "
+                f"{were} not asked for again, since Kaggle has refused {it} before: "
                 "-a refresh=true asks."
             )
         if gone := spider.accounts.count("files_gone"):

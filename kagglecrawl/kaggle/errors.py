@@ -163,7 +163,9 @@ class Misconfigured(StopCrawl):
 #: Reasons of skips and failures that asking again for the same version would not change; every
 #: other failure may pass.
 PERMANENT = frozenset({"not_found", "forbidden", "refused", "bad_archive", "unsafe_name"})
-#: Those of them that are about a resource's files: its record can be had.
+#: Failures of an answer: the next attempt may bring another.
+OF_ANSWERS = frozenset({ServerFailed.slug, BadReply.slug, NoReply.slug})
+#: Those of the permanent ones that are about a resource's files: its record can be had.
 OF_FILES = frozenset({"bad_archive", "unsafe_name"})
 _GET_ONE = (
     "create a token on kaggle.com/settings and set KAGGLE_API_TOKEN, "

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from scrapy import Request
 
+from kagglecrawl.config import KaggleConfig
 from kagglecrawl.items import Dataset, Download, File, download_of, files_of, no_download, signature
 from kagglecrawl.kaggle import lenient, rpc
 from kagglecrawl.kaggle.names import UnsafeName, folder_name, safe_name
@@ -282,8 +283,13 @@ class DatasetsSpider(KaggleSpider):
     @property
     def choice(self) -> str:
         """What decides which files are had."""
-        only = sorted(self.args.only or ())
-        return json.dumps([only, self.args.max_bytes, self.config.max_ratio])
+        wishes = {
+            "only": ",".join(sorted(self.args.only or ())),
+            "max_bytes": self.args.max_bytes,
+            "max_ratio": self.config.max_ratio if self.config.max_ratio != _RATIO else None,
+        }
+        said = [f"{name}={wish}" for name, wish in wishes.items() if wish not in {None, ""}]
+        return "; ".join(said) or "all"
 
     @property
     def listing(self) -> str | None:
@@ -360,6 +366,8 @@ class DatasetsSpider(KaggleSpider):
 _OF_DOWNLOAD = ("folder", "files", "bytes", "leftOut")
 #: More files than this are not looked at in the reactor's thread: it may take seconds.
 _MANY_FILES = 2_000
+#: The usual KAGGLE_MAX_RATIO.
+_RATIO = KaggleConfig.max_ratio
 #: Characters of a folder's name that are taken from the arguments.
 _LONGEST_FOLDER = 100
 #: How often in a row ListDatasetFiles may name no more files than the metadata.

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from kagglecrawl.arguments import Arguments
 from kagglecrawl.items import record_of
-from kagglecrawl.kaggle.errors import OF_FILES, PERMANENT
+from kagglecrawl.kaggle.errors import OF_ANSWERS, OF_FILES, PERMANENT
 from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import UNCHANGED, Accounts
 from kagglecrawl.state.ledger import Known, Ledger, LedgerRefused
@@ -69,7 +69,7 @@ class Remembering(Spider):
             if self._for_good(known):
                 self.refused_before(key, known.verdict, known.reason)
                 return None
-            if known.verdict == Verdict.FAILED and known.reason not in PERMANENT:
+            if known.reason in OF_ANSWERS:
                 return anew  # whatever there was before: it was asked for again, in vain
         if known.record_signature == signature and known.gone != "deleted":
             return self.recall(then, key, version, row)
@@ -153,7 +153,8 @@ class Remembering(Spider):
         try:
             yield
         except LedgerRefused as error:
-            self.stopped_because = self.stopped_because or str(error)
+            why = str(error)
+            self.stopped_because = self.stopped_because or why[:1].upper() + why[1:]
             raise CloseSpider("kaggle_failed") from None
 
     def again(self, key: str, version: str, item: Any) -> Output:

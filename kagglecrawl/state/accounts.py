@@ -61,6 +61,7 @@ class Accounts:
         self._sample = sample
         #: What earlier runs of the job have stored.
         self.stored_before = store.count("stored")
+        self.unchanged_before = store.count(UNCHANGED)
         self._retryable: bool | None = None
         self._admitted = 0
         if sample:

@@ -17,7 +17,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +35,9 @@ from kagglecrawl.state.ledger_file import (
 )
 from kagglecrawl.state.ledger_file import LedgerBusy as LedgerBusy
 from kagglecrawl.state.ledger_file import LedgerRefused as LedgerRefused
+from kagglecrawl.state.outcomes import Known as Known
+from kagglecrawl.state.outcomes import Outcome as Outcome
+from kagglecrawl.state.outcomes import Walk as Walk
 
 #: Files that are read at a time.
 _FILES = 1000
@@ -54,73 +57,19 @@ _OVERWRITTEN = (
     "EXISTS (SELECT 1 FROM version AS o WHERE o.place = v.place AND o.files_at > v.files_at)"
 )
 _REFUSED = "CASE WHEN v.refused_at > coalesce(v.files_at, 0) THEN v.files_refused ELSE '' END"
+_UPSERT = (
+    "INSERT INTO version (resource, version, verdict, reason, signature, at, since, seen) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (resource, version) DO UPDATE SET "
+    "since = CASE WHEN (excluded.verdict, excluded.reason, excluded.signature) = "
+    "(version.verdict, version.reason, version.signature) AND ? "
+    "THEN version.since ELSE excluded.at END, "
+    "verdict = excluded.verdict, reason = excluded.reason, signature = excluded.signature, "
+    "at = excluded.at WHERE excluded.at > version.at"
+)
 _OF_VERSION = (
     "FROM version AS v JOIN resource AS r ON r.id = v.resource "
     "WHERE r.source = ? AND r.resource = ? AND r.key = ? AND v.version = ?"
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one resource version.
-
-    ``at`` is in seconds since the epoch. ``record`` is JSON; None: what is kept of it stays.
-    ``manifest`` is ``items.Download`` as JSON, ``choice`` says which files were wanted, and
-    ``files`` has name, size in bytes and SHA-256 of each; it is read once, and not into memory.
-    Without a manifest no files were asked for, and what is kept of them stays.
-    """
-
-    key: str
-    version: str
-    verdict: str
-    reason: str
-    signature: str
-    at: float
-    record: str | None = None
-    choice: str = ""
-    manifest: str | None = None
-    files: Iterable[tuple[str, int, bytes]] = ()
-    #: Is its row at its place in all feeds?
-    written: bool = True
-    #: When a list had this version (seconds since the epoch), 0 if none had: of two versions that
-    #: seen later is the newer one, whichever was asked for later.
-    seen: float = 0.0
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the ledger has of one resource version: its newest verdict, and apart from that what is
-    stored of it.
-
-    ``record_signature`` is None where there is no record; ``written`` says that a row with it is at
-    its place in the feeds of a crawl. Where later files of another version have
-    come to the same folder, these are ``overwritten``. ``files_refused`` is why the files cannot be
-    had for good, if that is known. ``gone`` is of the resource: '', not_listed or deleted.
-    """
-
-    version: str
-    verdict: str
-    reason: str
-    signature: str
-    at: float
-    record_signature: str | None
-    written: bool
-    choice: str
-    manifest: str | None
-    files_signature: str | None
-    overwritten: bool
-    files_refused: str
-    gone: str
-
-
-@dataclass(frozen=True)
-class Walk:
-    """What a walk of a list has told: its rows, how many of them had not been listed any more, and
-    how many others are not listed any more now."""
-
-    listed: int
-    back: int
-    missing: int
 
 
 class Ledger:
@@ -232,11 +181,11 @@ class Ledger:
         resource, at = self._met(file, outcome.key, outcome.at), outcome.at
         of = (resource, outcome.version)
         file.execute(
-            "INSERT INTO version (resource, version, verdict, reason, signature, at, seen) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (resource, version) DO UPDATE SET "
-            "verdict = excluded.verdict, reason = excluded.reason, signature = excluded.signature, "
-            "at = excluded.at WHERE excluded.at > version.at",
-            (*of, outcome.verdict, outcome.reason, outcome.signature, at, outcome.seen or at),
+            _UPSERT,
+            (
+                *(*of, outcome.verdict, outcome.reason, outcome.signature, at, at),
+                *(outcome.seen or at, outcome.record is None),
+            ),
         )
         file.execute(
             "UPDATE version SET seen = max(seen, ?) WHERE resource = ? AND version = ?",

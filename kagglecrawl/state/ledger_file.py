@@ -51,15 +51,17 @@ CREATE TABLE version (
     id INTEGER PRIMARY KEY,
     resource INTEGER NOT NULL, version TEXT NOT NULL,
     verdict TEXT NOT NULL, reason TEXT NOT NULL, signature TEXT NOT NULL, at REAL NOT NULL,
+    since REAL NOT NULL,                   -- when that was first found so; at is the last time
     seen REAL NOT NULL,                    -- when a list last had this version
     -- what is stored of it, which no later skip or failure takes away
-    record TEXT, record_signature TEXT, stored_at REAL,
+    record_signature TEXT, stored_at REAL,
     choice TEXT NOT NULL DEFAULT '', manifest TEXT,
     place TEXT,                            -- the folder of its files as names.folded has it
     files INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
     files_at REAL, files_signature TEXT,
     written TEXT,                          -- the record_signature that was last written to feeds
     files_refused TEXT NOT NULL DEFAULT '', refused_at REAL NOT NULL DEFAULT 0,
+    record TEXT,                           -- the last, since it may be large
     UNIQUE (resource, version)
 )""",
     "CREATE INDEX version_place ON version (place) WHERE place IS NOT NULL",
@@ -196,7 +198,7 @@ def cannot(path: Path, why: str, then: str = ELSEWHERE) -> str:
 #: Every column with a time, by its table.
 _TIMES = {
     "resource": ("first_seen", "last_seen", "last_listed", "missed", "stored", "deleted"),
-    "version": ("at", "seen", "stored_at", "files_at", "refused_at"),
+    "version": ("at", "since", "seen", "stored_at", "files_at", "refused_at"),
     "listed": ("at",),
     "walk": ("whole",),
 }

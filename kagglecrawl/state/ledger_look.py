@@ -26,9 +26,9 @@ from kagglecrawl.state.ledger_file import (
 )
 from kagglecrawl.state.ledger_file import LedgerRefused as LedgerRefused
 
-_LATEST = (
-    "(SELECT id FROM version WHERE resource = r.id ORDER BY seen DESC, at DESC, id DESC LIMIT 1)"
-)
+#: A 404 that told no version is of the one that was known.
+_NEWEST = "version = '', seen DESC, at DESC, id DESC"
+_LATEST = f"(SELECT id FROM version WHERE resource = r.id ORDER BY {_NEWEST} LIMIT 1)"
 _WITH_FILES = (
     "(SELECT id FROM version WHERE resource = r.id AND place IS NOT NULL "
     "ORDER BY files_at DESC, id DESC LIMIT 1)"
@@ -71,7 +71,8 @@ class Sums:
 class Wanted:
     """Which rows are wanted; what is None or empty leaves none out.
 
-    ``since`` and ``until`` are seconds since the epoch; an outcome of ``until`` itself is out.
+    ``since`` and ``until`` are seconds since the epoch, of when an outcome was first so; one of
+    ``until`` itself is out.
     ``gone`` may also be ``any``.
     """
 
@@ -95,8 +96,8 @@ class Wanted:
         return {
             "verdict = ?": self.verdict,
             "reason = ?": self.reason,
-            "at >= ?": self.since,
-            "at < ?": self.until,
+            "since >= ?": self.since,
+            "since < ?": self.until,
         }
 
 
@@ -202,7 +203,7 @@ class Look:
         for resource, version in self._found(
             wanted,
             "source, resource, key",
-            "version, verdict, reason, at, stored_at, choice, files, bytes, manifest, "
+            "version, verdict, reason, since, stored_at, choice, files, bytes, manifest, "
             f"{'record' if records else 'NULL'}",
         ):
             *plain, manifest, record = version or _NO_VERSION
@@ -222,7 +223,7 @@ class Look:
         none. Two queries, and not one with a join, so that nothing but keys is ever sorted."""
         where, values = _where(wanted.of_resource())
         conditions, conditional = _where(wanted.of_version())
-        newest = "ORDER BY seen DESC, at DESC, id DESC LIMIT 1"
+        newest = f"ORDER BY {_NEWEST} LIMIT 1"
         query = f"SELECT * FROM version WHERE resource = ? {newest}"
         if wanted.all_versions:
             query = "SELECT * FROM version WHERE resource = ?"

@@ -30,7 +30,7 @@ _OUTCOMES, _FILES = 200, 1000
 #: How often a ledger that another process holds is asked again at the end of a run that was
 #: stopped, where a person waits, and of one that is finished. Each takes a second, and as long a
 #: pause comes after it, in which that person may press Ctrl-C.
-_LAST_ATTEMPTS, _LAST_ATTEMPTS_FINISHED = 2, 30
+_LAST_ATTEMPTS, _LAST_ATTEMPTS_FINISHED = 2, 10
 _LAST_PAUSE = 1.0
 #: Seconds before it is asked again until then: each time all else waits for a second.
 _PAUSE = 10.0

@@ -11,6 +11,7 @@ them; a request is let through where those of its family and those that it share
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -381,7 +382,12 @@ def _open(path: Path) -> sqlite3.Connection:
     """Open the file, or make it, readable by its owner alone."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        # Only a new one is opened apart from SQLite: closing another would take away the locks that
+        # this process has on it.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if path.is_symlink():  # nothing is written through one
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         file = sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)
     except (OSError, sqlite3.Error) as error:
         raise QuotasRefused(_cannot(path, str(error))) from None

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -303,3 +304,27 @@ def test_a_place_that_cannot_be_written(make: Make, path: Path) -> None:
     path.parent.write_text("a file")
     with pytest.raises(QuotasRefused, match="cannot be used"):
         make("1/day").take("api")
+
+
+def test_another_look_in_the_same_process_takes_no_lock_away(path: Path) -> None:
+    """The report looks while the crawl counts; what others open and close then is the same file."""
+    rates = {"api": (Rate(1000, 86_400),)}
+    look = (
+        "import sys, pathlib; from kagglecrawl.rates import Rate; "
+        "from kagglecrawl.state.quotas import Quotas; "
+        "q = Quotas(pathlib.Path(sys.argv[1]), 'me', {'api': (Rate(1000, 86_400),)}); "
+        "print(q.left()[0].used[0][1]); q.close()"
+    )
+    with closing(Quotas(path, "me", rates)) as quotas:
+        for number in range(1, 4):
+            assert quotas.take("api") == 0
+            with closing(Quotas(path, "me", rates)) as report:
+                assert report.left()[0].used[0][1] == number
+            seen = subprocess.run(
+                [sys.executable, "-c", look, str(path)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert int(seen.stdout) == number
