@@ -2,7 +2,8 @@
 
 Stats: ``kaggle/replies/<status>``, ``kaggle/held_back`` (not sent, as a Retry-After runs),
 ``kaggle/retries/<reason>`` (asked again), ``kaggle/retried_after/<status>`` (the same, by the
-answer), ``kaggle/throttled`` (429), ``kaggle/away`` (nobody there), ``kaggle/given_up/<reason>``.
+answer), ``kaggle/throttled`` (429), ``kaggle/away`` (nobody there), ``kaggle/given_up/<reason>``,
+``kaggle/given_up/at_once`` (at the first attempt, as those before it were in vain).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Self
@@ -53,10 +55,15 @@ _CHECK_NETWORK = "Check the network and KAGGLE_API_URL, then run it again"
 _LONGEST_PAUSE = 60.0
 #: Waits from so many seconds on are told in the log, once for all requests that wait.
 _WORTH_TELLING = 2.0
+#: Seconds after which one that was held back is looked at again.
+_SOON = 1.0
 _NOTHING = "Nothing but downloads is asked for"
 _PROXY_SECRET = b"Proxy-Authorization"
 #: Attempts without a single answer after which the address is taken to be wrong.
 _ATTEMPTS_IN_THE_DARK = 3
+#: Requests of a method in a row that were given up, from which on each is asked for once, until one
+#: is answered well: an endpoint that is down must not take the quota of a day.
+_IN_VAIN = 3
 
 
 def pause(attempt: int, base: float, spread: float) -> float:
@@ -75,6 +82,8 @@ class KaggleReplyMiddleware:
         self._answered = False
         self._told_until = 0.0
         self._proven: set[str] = set()
+        #: By method, how many requests in a row were given up, without a good answer between them.
+        self._in_vain: Counter[str] = Counter()
         self._jitter = random.Random()  # noqa: S311  (spreads retries; not a secret)
 
     @classmethod
@@ -118,6 +127,7 @@ class KaggleReplyMiddleware:
             self._stats.inc_value(f"kaggle/retried_after/{response.status}")
             return again
         self._proven.add(name)
+        self._in_vain.pop(name, None)
         if (scheduler := self._scheduler) is not None:
             scheduler.holds.went_well(request.meta.get("family", ""))
         return response
@@ -128,7 +138,8 @@ class KaggleReplyMiddleware:
             return None
         if isinstance(exception, Held):
             self._stats.inc_value("kaggle/held_back")
-            return _later(request, {"not_before": exception.until})
+            # its family is held for as long as it must be; a quota may be raised before that
+            return _later(request, {"not_before": min(exception.until, time.time() + _SOON)})
         if isinstance(exception, RetryLater):  # a transfer's
             return self._again(request, exception)
         for kind, (error, words) in _NO_REPLY.items():
@@ -147,7 +158,13 @@ class KaggleReplyMiddleware:
                 raise Unreachable(f"{error}. {_CHECK_NETWORK}")
             alike = {} if error.got_on else dict(request.meta.get("alike", {}))
             alike[error.slug] = alike.get(error.slug, 0) + 1
-            if attempt >= self._config.max_attempts or alike[error.slug] >= error.most_attempts:
+            name = request.meta["rpc"]
+            most = self._config.max_attempts
+            if self._in_vain[name] >= _IN_VAIN and most > 1 and not error.got_on:
+                most = 1
+                self._stats.inc_value("kaggle/given_up/at_once")
+            if attempt >= most or alike[error.slug] >= error.most_attempts:
+                self._in_vain[name] += 1
                 self._stats.inc_value(f"kaggle/given_up/{error.slug}")
                 raise error
             wait = self._wait_of(error, attempt)

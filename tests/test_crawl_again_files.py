@@ -9,13 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World, published
 from tests.conftest import NO_FILES, QUICK, ROOT, Run, by_ref, clean_env
 from tests.file_crawls import DATASETS, FILES, rows_of, with_files
 from tests.killing.look import MINIMUM, Truth
 from tests.killing.shapes import Shape, workspace
-from tests.repeated import CHANGED_ONLY, DOWNLOAD, METADATA, REFRESH, asked, replica_of, two
+from tests.repeated import (
+    CHANGED_ONLY,
+    DOWNLOAD,
+    METADATA,
+    NO_RETRIES,
+    REFRESH,
+    asked,
+    replica_of,
+    two,
+)
 
 
 def test_a_new_version_and_an_edit(crawl: Run, tmp_path: Path) -> None:
@@ -117,6 +127,41 @@ def test_a_folder_of_another_crawl_is_no_merge(crawl: Run, tmp_path: Path) -> No
         assert "another dataset has its folder" in done.log
         folder = workspace(tmp_path) / DATASETS / "a_b_c"
         assert [path.name for path in folder.iterdir()] == ["one.csv"]
+
+
+def test_a_download_that_fails_costs_no_record(crawl: Run) -> None:
+    """What was had of a dataset is not asked for again, when its files are."""
+    rule = Rule(Fault("status", 500), DOWNLOAD)
+    faults = Faults.script([rule])
+    with replica_of(faults=faults) as replica:
+        broken = crawl(replica, *FILES, *NO_RETRIES)
+        assert broken.code == 1
+        assert broken.rows == []
+        assert "Run it again: what failed for now is asked for again" in broken.log
+        asked(replica)
+        faults.repair(rule)
+        done = crawl(replica, *FILES, *CHANGED_ONLY)
+        assert done.code == 0, done.log
+        assert asked(replica) == {DOWNLOAD: {"a/one": 1, "b/two": 1}}
+        assert by_ref(done.rows) == rows_of(two())
+
+
+def test_records_outlive_a_day_whose_budget_is_spent(
+    crawl: Run, scrapy: Run, tmp_path: Path
+) -> None:
+    """Without a job as well: what was had is not asked for again on the next day."""
+    with replica_of() as replica:
+        spent = crawl(replica, *FILES, "-s", "KAGGLE_QUOTAS=api=100/day; download=1/day")
+        assert spent.code == 4, spent.log
+        assert len(spent.rows) == 1
+        assert "asks only for what was not had" in spent.log
+        told = scrapy("ledger", "-s", f"WORKSPACE={workspace(tmp_path)}").log
+        assert "1 of which the files are still to come" in told
+        asked(replica)
+        done = crawl(replica, *FILES, "-s", "KAGGLE_QUOTAS=")
+        assert done.code == 0, done.log
+        assert sum(sum(keys.values()) for keys in asked(replica).values()) == 1
+        assert by_ref(done.rows) == rows_of(two())
 
 
 def test_a_version_that_is_withdrawn(crawl: Run, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_the_counts_for_programs(ask: Ask, filled: Path) -> None:
         "stored": 1,
         "skipped": {"odd_word": 1},
         "failed": {"forbidden": 1, "not_found": 1},
+        "pending": 0,
         "listed_only": 1,
         "not_listed": 1,
         "deleted": 1,

@@ -31,6 +31,7 @@ from scrapy.utils.misc import load_object
 from kagglecrawl.arguments import ArgumentError
 from kagglecrawl.checks import check_folders, check_types, job_dir_of
 from kagglecrawl.config import KaggleConfig, SettingError
+from kagglecrawl.extensions.report import ANEW
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import internals
@@ -120,7 +121,7 @@ class Command(ScrapyCrawl):
         if job_dir_of(self.settings):
             rest = "Nothing is lost: run the same command again to go on."
         else:
-            rest = "Without JOBDIR the same command begins anew."
+            rest = ANEW
         print(f"It was ended at once. {rest}", file=sys.stderr)
 
     def _crawl(self, spider_class: type[Spider], arguments: dict[str, str]) -> Crawler:

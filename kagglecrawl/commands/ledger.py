@@ -31,7 +31,8 @@ source                from where: an address, or loopback for any server on this
 spider, key           what it is
 version               which version, as a text; null where Kaggle told none, or
                       no more is known than that a list had it
-verdict, reason       the newest outcome: stored, skipped or failed; a word
+verdict, reason       the newest outcome: stored, skipped, failed, or pending (its
+                      record is there, its files are not); a word
 at                    when that was first found so; --since and --until mean this
 gone                  not_listed (a list that had it was walked to its end, and
                       had it no more), deleted (Kaggle has answered 404 for it:
@@ -79,7 +80,7 @@ from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.ledger_look import LedgerRefused, Look, Row, Sums, Wanted
 from kagglecrawl.units import amount
 
-_VERDICTS = ("stored", "skipped", "failed")
+_VERDICTS = ("stored", "skipped", "failed", "pending")
 _GONE = ("not_listed", "deleted", "any")
 _SUFFIXES = (".csv", ".json", ".jsonl")
 #: Options that say what is wanted.
@@ -277,6 +278,8 @@ def _as_text(sums: list[Sums], path: Path) -> Iterator[str]:
         for verdict, counts in (("skipped", each.skipped), ("failed", each.failed)):
             for reason, count in counts.items():
                 yield _safe(f"  {verdict} {count:,}: {REASONS.get(reason, reason)}", head="  ")
+        if each.pending:
+            yield f"  {each.pending:,} of which the files are still to come"
         if each.listed_only:
             yield f"  {each.listed_only:,} of which no more is known than that a list had them"
         if each.not_listed:

@@ -269,7 +269,7 @@ def _quotas(store: Store, settings: BaseSettings, now: float) -> dict[str, Any]:
         given.set(name, value, priority=SETTINGS_PRIORITIES["cmdline"] - 1)
     try:
         config = KaggleConfig.from_settings(given)
-        account = account_of(config.api_url)
+        account = store.get("account") or account_of(config.api_url)  # the job's own, if it had one
         with closing(Quotas(config.quota_file, account, config.quotas)) as quotas:
             left = quotas.left()
     except (SettingError, CredentialsError, QuotasRefused):

@@ -187,9 +187,9 @@ def _waits(scheduler: object) -> str:
     asked, spent = scheduler.holds.seconds(), scheduler.holds.seconds_spent()
     if max(asked, spent) < 1:
         return ""
-    if asked < spent:
-        return f"waiting {duration(spent)} for the quota"
-    return f"waiting {duration(asked)} as Kaggle asks"
+    why = "for the quota" if asked < spent else "as Kaggle asks"
+    whose = " and ".join(scheduler.holds.families_waiting())
+    return f"waiting {duration(max(asked, spent))} {why}{f' ({whose})' if whose else ''}"
 
 
 def _eta(spider: KaggleSpider, elapsed: float, stored_before: int, done_before: int) -> str:

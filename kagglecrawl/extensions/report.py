@@ -79,6 +79,10 @@ _ENDINGS = {
 }
 
 
+#: What a run that was stopped, and is no job, has been good for.
+ANEW = "The same command begins a new feed, and asks only for what was not had (JOBDIR goes on)."
+
+
 class Report:
     """Says at the close what came of the crawl."""
 
@@ -178,7 +182,7 @@ class Report:
                 "What it has written counts as had: keep its feed, the next crawl writes the rest."
             )
         elif reason != "finished":
-            remarks.append("Without JOBDIR the same command begins anew.")
+            remarks.append(ANEW)
         if failed := spider.accounts.count("lists_failed"):
             were = "page of lists was" if failed == 1 else "pages of lists were"
             remarks.append(f"{failed} {were} given up: what is on them is missing.")
@@ -209,6 +213,8 @@ class Report:
                 "`-a refresh=true` with another JOBDIR asks all the same."
             )
             remarks.append(again if spider.accounts.retryable() else never)
+        if reason == "finished" and not in_job and (failed or spider.accounts.retryable()):
+            remarks.append("Run it again: what failed for now is asked for again, and no more.")
         if self._stats.get_value("kaggle/complete") and in_job and not self._sent():
             remarks.append(
                 "The job is complete: nothing was left to do. Name another JOBDIR to crawl anew."

@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,13 +72,15 @@ class RunReport:
 
     def _answered(self, response: Response, request: Request) -> None:
         assert self._collector is not None
-        self._collector.answered(response, request)
+        with self._harmless():
+            self._collector.answered(response, request)
 
     def _look(self, spider: KaggleSpider) -> None:
         scheduler, collector = self._scheduler, self._collector
         assert scheduler is not None
         assert collector is not None
-        collector.look(scheduler.holds.until, scheduler.transfers.under_way)
+        with self._harmless():
+            collector.look(scheduler.holds.until, scheduler.transfers.under_way)
         if collector.seconds >= self._next:
             self._next = collector.seconds + _EVERY
             self._write(spider, None)
@@ -98,7 +101,13 @@ class RunReport:
         scheduler, collector = self._scheduler, self._collector
         assert scheduler is not None
         assert collector is not None
-        collector.look(scheduler.holds.until, scheduler.transfers.under_way, last=True)
+        with self._harmless():
+            collector.look(scheduler.holds.until, scheduler.transfers.under_way, last=True)
+        did_nothing = not self._stats.get_value("kaggle/requests", 0) and (
+            spider.accounts.count("stored") == spider.accounts.stored_before
+        )
+        if did_nothing and (spider.config.workspace / "report.json").exists():
+            return  # that of a run which did something is worth more
         self._write(spider, reason)
 
     def _write(self, spider: KaggleSpider, reason: str | None) -> None:
@@ -106,21 +115,33 @@ class RunReport:
         scheduler, collector = self._scheduler, self._collector
         assert scheduler is not None
         assert collector is not None
-        report = document(spider, scheduler, self._stats, collector, reason)
         folder = spider.config.workspace
+        with self._harmless():
+            report = document(spider, scheduler, self._stats, collector, reason)
+            texts = json.dumps(report, indent=1, ensure_ascii=False), page(report)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                for name, text in zip(("report.json", "report.html"), texts, strict=True):
+                    _put(folder / name, text)
+            except OSError as error:
+                if not self._warned:
+                    self._warned = True
+                    logger.warning(
+                        "The report of this run cannot be written to %s (%s): make room there, or "
+                        "check who may write it; the crawl is none the worse",
+                        folder,
+                        error.strerror,
+                    )
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """A fault of the report's is told once, counted, and ends nothing."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _put(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
-            _put(folder / "report.html", page(report))
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                logger.warning(
-                    "The report of this run cannot be written to %s (%s): the crawl goes on "
-                    "without; make room there, or check who may write it",
-                    folder,
-                    error.strerror,
-                )
+            yield
+        except Exception:
+            if not self._stats.get_value("kaggle/report/faults", 0):
+                logger.exception("The report of this run is not right, the crawl is")
+            self._stats.inc_value("kaggle/report/faults")
 
     @property
     def _scheduler(self) -> KaggleScheduler | None:

@@ -60,7 +60,7 @@ def account_of(api_url: str) -> str:
 
     It is a checksum, from which no credentials can be had back. Raises ``CredentialsError``.
     """
-    whose = f"{api_url} {find_credentials().authorization}"
+    whose = f"{source_of(api_url)} {find_credentials().authorization}"
     return hashlib.sha256(whose.encode()).hexdigest()[:16]
 
 

@@ -69,7 +69,8 @@ def document(
     """What is known now. ``reason`` is the finish reason of a run that has ended."""
     now = time.time()
     quotas = [
-        _quota(left, spider, scheduler, stats, collector, now) for left in _left(spider, stats)
+        _quota(left, spider, scheduler, stats, collector, now)
+        for left in _left(spider, scheduler, stats)
     ]
     return shape.Report(
         format=shape.FORMAT,
@@ -188,13 +189,13 @@ def _under_way(scheduler: KaggleScheduler) -> list[shape.UnderWay]:
 # -- quotas ----------------------------------------------------------------------------------------
 
 
-def _left(spider: KaggleSpider, stats: StatsCollector) -> list[Left]:
+def _left(spider: KaggleSpider, scheduler: KaggleScheduler, stats: StatsCollector) -> list[Left]:
     """What the file of quotas tells of each family; where it cannot, what the settings do."""
     config = spider.config
     names = {*config.quotas, *map(family_of, _counted(stats, "kaggle/requests/"))}
     found: dict[str, Left] = {}
     try:
-        account = account_of(config.api_url)
+        account = scheduler.holds.account() or account_of(config.api_url)
         with closing(Quotas(config.quota_file, account, config.quotas)) as quotas:
             found = {left.name: left for left in quotas.left()}
     except (QuotasRefused, CredentialsError):

@@ -64,9 +64,10 @@ def eta(way: Way, budgets: Iterable[Spent]) -> Eta:
     seconds, what, words = max(found)
     if not math.isfinite(seconds) or seconds > 3650 * _DAY:
         return _told(None, None, "unknown: at this pace it would take years")
-    if way.guessed:
-        words += f", if there are {way.wanted:,} rows"
-    return _told(round(seconds, 1), what, f"{about(seconds)}: {words}")
+    rows = way.wanted if way.guessed else None
+    if rows:
+        words += f", if there are {rows:,} rows"
+    return _told(round(seconds, 1), what, f"{about(seconds)}: {words}", rows)
 
 
 def about(seconds: float) -> str:
@@ -91,5 +92,5 @@ def _wait(budget: Spent, needed: int) -> float:
     return again * rate.seconds + budget.free_in + share * (rate.seconds - budget.free_in)
 
 
-def _told(seconds: float | None, what: str | None, text: str) -> Eta:
-    return Eta(seconds=seconds, at=None, limited_by=what, text=text)
+def _told(seconds: float | None, what: str | None, text: str, rows: int | None = None) -> Eta:
+    return Eta(seconds=seconds, at=None, limited_by=what, if_rows=rows, text=text)

@@ -171,7 +171,8 @@ def _tiles(report: Report) -> Node:
     if eta["seconds"] != 0:
         left = "unknown" if eta["seconds"] is None else about(eta["seconds"])
         at = f", until {when(eta['at'])}" if eta["at"] else ""
-        tiles.append(("eta", left, f"for the rest{at}"))
+        rows = f", if there are {eta['if_rows']:,} rows" if eta["if_rows"] else ""
+        tiles.append(("eta", left, f"for the rest{at}{rows}"))
     made = [
         node("div", node("b", number), node("span", words), id=name)
         for name, number, words in tiles
@@ -356,7 +357,7 @@ def _calls(report: Report) -> Node:
         for row in report["slowest_requests"]
     ]
     if not rows:
-        return fill(section, node("p", "No request was answered.", class_="note"))
+        return fill(section, node("p", "No request was answered well.", class_="note"))
     return fill(section, table("", ("Method", "For", "Time", "Size"), rows, 2, "slowest-requests"))
 
 
@@ -389,7 +390,7 @@ def _what(report: Report) -> Node:
         "Spider": run["spider"],
         "Arguments": given or "none",
         "Asked of": run["api_url"],
-        "Job": "yes: the same command goes on" if run["job"] else "no: the same begins anew",
+        "Job": "yes: the same command goes on" if run["job"] else "no: the same begins a new feed",
         "Finish reason": run["reason"] or "none yet",
         "Exit code": "none yet" if run["exit_code"] is None else str(run["exit_code"]),
         "What is left": report["eta"]["text"],

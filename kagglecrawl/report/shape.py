@@ -74,7 +74,7 @@ class Requests(TypedDict):
     by_method: dict[str, int]
     #: Sent for each record that this run has stored.
     per_record: float | None
-    #: Answers by HTTP status; one that never came has none.
+    #: Answers by HTTP status; one that never came has none, and a finished download is one of 200.
     answers_by_status: dict[str, int]
     #: Sent again, by why, and by the status that was answered.
     retries: int
@@ -163,6 +163,8 @@ class Eta(TypedDict):
     at: str | None
     #: What takes longest: records, bytes or budget; null where nothing is pending or known.
     limited_by: str | None
+    #: Where nobody knows how long the list is: for so many rows.
+    if_rows: int | None
     #: In words.
     text: str
 

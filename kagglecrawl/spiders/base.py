@@ -240,6 +240,8 @@ class KaggleSpider(Remembering):
             self.accounts.skip(key, slug)
         else:
             self.logger.warning("Failed %s: %s", key, error)
+            if "sink" in request.meta:
+                self.keep_record(key, request.cb_kwargs["row"])
             leases.declare_failed(slug)
 
     def _page_after(self, lost: dict[str, Any]) -> Output:

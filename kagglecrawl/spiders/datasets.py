@@ -89,6 +89,7 @@ class DatasetsSpider(KaggleSpider):
         if not usable(record["usability_rating"], self.min_usability):
             yield Dataset(**record)  # its row told nothing: the pipeline drops it, without files
         elif self.wants_files:
+            self.keep_record(key, {"record": record, "incomplete": incomplete})
             yield from self._with_files(key, record, incomplete)
         elif incomplete:
             yield self._files_request(key, {"record": record, "files": []})

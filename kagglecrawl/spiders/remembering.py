@@ -69,7 +69,7 @@ class Remembering(Spider):
             if self._for_good(known):
                 self.refused_before(key, known.verdict, known.reason)
                 return None
-            if known.reason in OF_ANSWERS:
+            if known.reason in OF_ANSWERS and not known.fresh:
                 return anew  # whatever there was before: it was asked for again, in vain
         if known.record_signature == signature and known.gone != "deleted":
             return self.recall(then, key, version, row)
@@ -88,6 +88,13 @@ class Remembering(Spider):
             meta={"key": key, **_OF_LEDGER},
             cb_kwargs={"then": then, "key": key, "version": version, "row": row},
         )
+
+    def keep_record(self, key: str, row: Any) -> None:
+        """Files are to come, or have failed: the ``record`` in the ``row`` of their request need
+        not be asked for again, if that is not ``incomplete``."""
+        if isinstance(row, dict) and "record" in row and not row.get("incomplete"):
+            record = {name: value for name, value in row["record"].items() if name != "download"}
+            self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
 
     def _for_good(self, known: Known) -> bool:
         """Would asking again change nothing? What is true of its files says nothing of a record."""

@@ -96,6 +96,12 @@ class Accounts:
         else:
             lease.described[key] = version, signature
 
+    def keep(self, key: str, record: str) -> None:
+        """The record, as JSON, of a resource of which the rest is still to come, or has failed: the
+        ledger keeps it, so that another crawl need only ask for the rest."""
+        if (lease := current()) is not None:
+            lease.records[key] = record
+
     def unchanged(self, key: str) -> None:
         """The item that follows is what the ledger has of this resource."""
         if (lease := current()) is not None:
@@ -193,7 +199,7 @@ class Accounts:
     def apply(self, lease: Lease) -> None:
         """Everything that the lease says now counts."""
         if lease.error:
-            self.broken(lease.key, lease.error)
+            self.broken(lease.key, lease.error, lease.records.get(lease.key or ""))
         for name, by in lease.counts.items():
             self._store.add_count(name, by)
         for found in lease.found.values():
@@ -202,6 +208,9 @@ class Accounts:
             self._store.describe(key, *described, time.time())
         for settled in lease.settled.values():
             self._settle(settled)
+        if not lease.error and self._kept is not None:
+            for key, record in lease.records.items():
+                self._store.add_outcome(key, time.time(), record, None)
         if lease.covered is not None:
             self._cover(*lease.covered)
 
@@ -227,12 +236,12 @@ class Accounts:
         """Before the store is closed."""
         self._retryable = self._store.any_failed()
 
-    def broken(self, key: str | None, reason: str) -> None:
-        """A request for this resource, or for none, has failed, and nothing that it said counts."""
+    def broken(self, key: str | None, reason: str, record: str | None = None) -> None:
+        """A request for this resource, or for none, has failed; its ``record`` may be known."""
         if key is None:
             self._store.add_count("lists_failed")
         else:
-            self._settle(Settled(key, Verdict.FAILED, reason))
+            self._settle(Settled(key, Verdict.FAILED, reason), Exported(key, record=record))
 
     def reopen(self, key: str | None) -> None:
         """What an earlier run has failed at is tried again."""

@@ -33,6 +33,7 @@ from kagglecrawl.state.lessons import Lessons
 from kagglecrawl.state.quotas import LONGEST_PACE, Quotas, QuotasRefused
 from kagglecrawl.state.store import Store
 from kagglecrawl.state.turns import Turns
+from kagglecrawl.units import duration
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Holds:
         if quotas is not None:
             quotas.check()
             store.put("repeated", json.dumps(repeated(crawler.settings)))
+            store.put("account", quotas.account)
         self._lessons = Lessons(quotas) if quotas else None
         self._turns = Turns(self._config.quotas if self._config else ())
         #: When our own quotas let the next one of a family through; and where that was no pace.
@@ -163,8 +165,11 @@ class Holds:
                 self._tell(family, self._lessons.pushed_back(family))
 
     def _tell(self, family: str, interval: float | None) -> None:
-        if interval is not None and self._crawler.stats is not None:
-            self._crawler.stats.set_value(f"kaggle/quotas/interval/{family}", round(interval, 3))
+        if interval is None or self._quotas is None or self._crawler.stats is None:
+            return
+        if interval <= self._quotas.own_interval(family):
+            interval = 0.0  # nothing is taught any more
+        self._crawler.stats.set_value(f"kaggle/quotas/interval/{family}", round(interval, 3))
 
     def check(self, request: Request) -> None:
         """Raise ``Held`` if nothing of the request's family may be sent now.
@@ -198,6 +203,18 @@ class Holds:
     def seconds(self) -> float:
         """Until the last hold ends; 0 when nothing is held."""
         return max(0.0, max(self.until.values(), default=0.0) - time.time())
+
+    def account(self) -> str:
+        """Whose requests are counted; empty if nobody's are."""
+        return self._quotas.account if self._quotas else ""
+
+    def families_waiting(self) -> list[str]:
+        """Families that Kaggle or a budget holds for a second or longer."""
+        soon = time.time() + 1
+        return sorted(f for f in {*self.until, *self._spent} if self._held_for_long(f) > soon)
+
+    def _held_for_long(self, family: str) -> float:
+        return max(self.until.get(family, 0.0), self._spent.get(family, 0.0))
 
     def seconds_spent(self) -> float:
         """Until the last budget that is spent lets something through; 0 when none is."""
@@ -233,9 +250,9 @@ class Holds:
             return ""
         wait = first - now
         asked = any(until >= first for until in self.until.values())
-        who = "Kaggle asks to wait" if asked else "A quota of KAGGLE_QUOTAS is spent for"
+        who = "Kaggle asks to wait" if asked else f"KAGGLE_QUOTAS is spent for {_all(waiting)}, for"
         moment = datetime.fromtimestamp(first).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-        said = f"{who} {wait:.0f} s, longer than KAGGLE_MAX_WAIT ({longest:.0f} s)"
+        said = f"{who} {duration(wait)}, longer than KAGGLE_MAX_WAIT ({longest:.0f} s)"
         if self._config.quota_spent == "stop":
             return (
                 f"{said}: run the same command again after that, at {moment} "
@@ -267,6 +284,10 @@ class Holds:
         self._wake_at = 0.0
         if self._crawler.engine is not None:
             internals.wake(self._crawler.engine)
+
+
+def _all(families: Iterable[str]) -> str:
+    return " and ".join(sorted(families)) or "what is left"
 
 
 def repeated(settings: BaseSettings) -> dict[str, str]:

@@ -84,6 +84,8 @@ class Lease:
     counts: dict[str, int] = field(default_factory=dict)
     #: Version and checksum of resources, as a list has them.
     described: dict[str, tuple[str, str]] = field(default_factory=dict)
+    #: Records, as JSON, of resources of which the rest could not be had.
+    records: dict[str, str] = field(default_factory=dict)
     #: Resources whose items are what the ledger has already.
     unchanged: set[str] = field(default_factory=set)
     #: Why an item without a key of its own was dropped.

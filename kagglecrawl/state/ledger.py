@@ -113,6 +113,7 @@ class Ledger:
         """What it has of this version."""
         found = self._look(
             "SELECT v.version, v.verdict, v.reason, v.signature, v.at, v.record_signature, "
+            "coalesce(v.stored_at >= v.at, 0), "
             "coalesce(v.written = v.record_signature, 0), v.choice, v.manifest, v.files_signature, "
             f"{_OVERWRITTEN}, {_REFUSED}, r.gone {_OF_VERSION}",
             (*self._whose, key, version),
@@ -120,7 +121,12 @@ class Ledger:
         if not found:
             return None
         known = Known(*found[0])
-        return replace(known, written=bool(known.written), overwritten=bool(known.overwritten))
+        return replace(  # SQLite has no truth but 0 and 1
+            known,
+            fresh=bool(known.fresh),
+            written=bool(known.written),
+            overwritten=bool(known.overwritten),
+        )
 
     def record(self, key: str, version: str) -> dict[str, Any] | None:
         """The record that is kept of this version; None if there is none, or what is kept is no
@@ -191,20 +197,21 @@ class Ledger:
             "UPDATE version SET seen = max(seen, ?) WHERE resource = ? AND version = ?",
             (outcome.seen or at, *of),
         )
+        if outcome.record is not None:
+            file.execute(
+                "UPDATE version SET record = ?, record_signature = ?, stored_at = ?, "
+                "written = NULL "
+                "WHERE resource = ? AND version = ? AND (stored_at IS NULL OR stored_at < ?)",
+                (_text(outcome.record), outcome.signature, at, *of, at),
+            )
         if outcome.verdict == "stored":
             if outcome.record is not None:
-                file.execute(
-                    "UPDATE version SET record = ?, record_signature = ?, stored_at = ?, "
-                    "written = NULL "
-                    "WHERE resource = ? AND version = ? AND (stored_at IS NULL OR stored_at < ?)",
-                    (_text(outcome.record), outcome.signature, at, *of, at),
-                )
                 # one that was emitted again only shows that a list had it
                 file.execute(
                     "UPDATE resource SET stored = max(stored, ?) WHERE id = ?", (at, resource)
                 )
             if outcome.written:
-                self._write(file, *of, outcome.signature)
+                self._write(file, *of, outcome)
             if outcome.manifest is not None:
                 self._apply_files(file, of, outcome, outcome.manifest)
         elif outcome.reason in OF_FILES:
@@ -223,21 +230,29 @@ class Ledger:
         )
         file.execute(_SETTLE, (resource,))
 
+    def _write(
+        self, file: sqlite3.Connection, resource: int, version: str, outcome: Outcome
+    ) -> None:
+        """The row of this outcome is at its place, with the record that it has brought, or with one
+        that was there before it."""
+        of_its_own = outcome.record is not None
+        file.execute(
+            "UPDATE version SET written = record_signature WHERE resource = ? AND version = ? "
+            "AND record_signature = ? AND CASE WHEN ? THEN stored_at = ? ELSE stored_at < ? END",
+            (resource, version, outcome.signature, of_its_own, outcome.at, outcome.at),
+        )
+
     def written(self, versions: Iterable[tuple[str, str, str]]) -> None:
         """The rows of these (key, version, signature) are at their places now."""
         with self._writing() as file:
             for key, version, signature in theirs(versions):
-                of_it = (*self._whose, key, version)
-                found = file.execute(f"SELECT v.resource {_OF_VERSION}", of_it).fetchone()
-                if found is not None:
-                    self._write(file, found[0], version, signature)
-
-    def _write(self, file: sqlite3.Connection, resource: int, version: str, signature: str) -> None:
-        file.execute(
-            "UPDATE version SET written = record_signature "
-            "WHERE resource = ? AND version = ? AND record_signature = ?",
-            (resource, version, signature),
-        )
+                found = file.execute(f"SELECT v.id {_OF_VERSION}", (*self._whose, key, version))
+                for (number,) in found.fetchall():
+                    file.execute(
+                        "UPDATE version SET written = record_signature "
+                        "WHERE id = ? AND record_signature = ?",
+                        (number, signature),
+                    )
 
     def _apply_files(
         self, file: sqlite3.Connection, of: tuple[int, str], outcome: Outcome, manifest: str

@@ -60,6 +60,7 @@ class Sums:
     stored: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    pending: int = 0
     listed_only: int = 0
     not_listed: int = 0
     deleted: int = 0
@@ -189,6 +190,8 @@ class Look:
             match verdict:
                 case "stored":
                     sums.stored += count
+                case "pending":
+                    sums.pending = count
                 case "skipped":
                     sums.skipped[reason] = count
                 case None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 class Outcome:
     """What became of one resource version.
 
-    ``at`` is in seconds since the epoch. ``record`` is JSON; None: what is kept of it stays.
+    ``verdict`` is stored, skipped, failed, or pending where files are still to come. ``at`` is in
+    seconds since the epoch. ``record`` is JSON (of one that has failed as well, if its files alone
+    could not be had); None: what is kept of it stays.
     ``manifest`` is ``items.Download`` as JSON, ``choice`` says which files were wanted, and
     ``files`` has name, size in bytes and SHA-256 of each; it is read once, and not into memory.
     Without a manifest no files were asked for, and what is kept of them stays.
@@ -38,10 +40,11 @@ class Known:
     """What the ledger has of one resource version: its newest verdict, and apart from that what is
     stored of it.
 
-    ``record_signature`` is None where there is no record; ``written`` says that a row with it is at
-    its place in the feeds of a crawl. Where later files of another version have
-    come to the same folder, these are ``overwritten``. ``files_refused`` is why the files cannot be
-    had for good, if that is known. ``gone`` is of the resource: '', not_listed or deleted.
+    ``record_signature`` is None where there is no record; ``fresh`` says that it is as new as the
+    verdict, ``written`` that a row with it is at its place in the feeds of a crawl. Where later
+    files of another version have come to the same folder, these are ``overwritten``.
+    ``files_refused`` is why the files cannot be had for good, if that is known. ``gone`` is of the
+    resource: '', not_listed or deleted.
     """
 
     version: str
@@ -50,6 +53,7 @@ class Known:
     signature: str
     at: float
     record_signature: str | None
+    fresh: bool
     written: bool
     choice: str
     manifest: str | None

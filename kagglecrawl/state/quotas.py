@@ -94,7 +94,7 @@ class Quotas:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
-        self._account = account
+        self.account = account
         self._rates = rates
         self._now = now
         #: Of each family, the names of the rates that hold for it: its own, and shared ones.
@@ -156,7 +156,7 @@ class Quotas:
             file.execute(
                 "UPDATE sent SET at = ? WHERE rowid = (SELECT max(rowid) FROM sent "
                 "WHERE account = ? AND name = ?)",
-                (now, self._account, family),
+                (now, self.account, family),
             )
 
     def give_back(self, family: str) -> None:
@@ -167,7 +167,7 @@ class Quotas:
             file.execute(
                 "DELETE FROM sent WHERE rowid = (SELECT max(rowid) FROM sent "
                 "WHERE account = ? AND name = ?)",
-                (self._account, family),
+                (self.account, family),
             )
             for name in self._names_of(family):
                 due, _, learnt = self._family(file, name, self._now())
@@ -212,7 +212,7 @@ class Quotas:
         if not self._is_there():
             return [Left(n, 0.0, 0.0, 0.0, self._used(None, n)) for n in sorted(self._rates)]
         with self._writing() as file:
-            found = file.execute("SELECT name FROM family WHERE account = ?", (self._account,))
+            found = file.execute("SELECT name FROM family WHERE account = ?", (self.account,))
             names = sorted({name for (name,) in found} | self._rates.keys())
             return [self._left(file, name) for name in names]
 
@@ -248,7 +248,7 @@ class Quotas:
         """When the pace lets the next one through, until when it is held, and what was learnt."""
         row = file.execute(
             "SELECT next, held, held_at, learnt FROM family WHERE account = ? AND name = ?",
-            (self._account, family),
+            (self.account, family),
         ).fetchone()
         due, held, held_at, learnt = row or (0.0, 0.0, 0.0, 0.0)
         if held and now < held_at - 1:  # the clock was set back: as long as it was, from now on
@@ -262,14 +262,14 @@ class Quotas:
         file.execute(
             "INSERT INTO family VALUES (?, ?, ?, 0, 0, ?) ON CONFLICT DO "
             "UPDATE SET next = excluded.next, learnt = excluded.learnt",
-            (self._account, family, due, learnt),
+            (self.account, family, due, learnt),
         )
 
     def _put_hold(self, file: sqlite3.Connection, family: str, until: float, now: float) -> None:
         file.execute(
             "INSERT INTO family VALUES (?, ?, 0, ?, ?, 0) ON CONFLICT DO "
             "UPDATE SET held = excluded.held, held_at = excluded.held_at",
-            (self._account, family, until, now),
+            (self.account, family, until, now),
         )
 
     def _count(self, file: sqlite3.Connection, family: str, now: float) -> None:
@@ -281,12 +281,12 @@ class Quotas:
         if not self.limits(family):
             return
         # also without a budget: one may be set tomorrow, or be another process's
-        file.execute("INSERT INTO sent VALUES (?, ?, ?)", (self._account, family, now))
+        file.execute("INSERT INTO sent VALUES (?, ?, ?)", (self.account, family, now))
         self._taken += 1
         if self._taken % _PRUNE_EVERY == 1:
             file.execute(
                 "DELETE FROM sent WHERE account = ? AND name = ? AND at < ?",
-                (self._account, family, now - _FORGOTTEN),
+                (self.account, family, now - _FORGOTTEN),
             )
 
     def _pace(self, family: str, learnt: float) -> tuple[float, float]:
@@ -308,10 +308,10 @@ class Quotas:
             # those of the future were sent before the clock was set back
             file.execute(
                 "UPDATE sent SET at = ? WHERE account = ? AND name = ? AND at > ?",
-                (now, self._account, family, now + 1),
+                (now, self.account, family, now + 1),
             )
         of_each = " UNION ALL ".join([_SENT] * len(families))  # each by its index, and merged
-        whose = [word for family in families for word in (self._account, family)]
+        whose = [word for family in families for word in (self.account, family)]
         for rate in budgets:
             oldest = file.execute(
                 f"{of_each} ORDER BY at DESC LIMIT 1 OFFSET ?", (*whose, rate.count - 1)
@@ -331,7 +331,7 @@ class Quotas:
                     break
                 count, first = file.execute(
                     "SELECT count(*), min(at) FROM sent WHERE account = ? AND name = ? AND at > ?",
-                    (self._account, family, self._now() - rate.seconds - _slack(rate)),
+                    (self.account, family, self._now() - rate.seconds - _slack(rate)),
                 ).fetchone()
                 used, oldest = used + count, min(oldest, first or oldest)
             found.append((rate, used, oldest + rate.seconds + _slack(rate) if used else 0.0))

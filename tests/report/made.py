@@ -69,7 +69,7 @@ class MadeRun:
             now=lambda: BEGAN + self.seconds,
         )
         scheduler = SimpleNamespace(
-            holds=SimpleNamespace(until=self.held),
+            holds=SimpleNamespace(until=self.held, account=lambda: ""),
             transfers=SimpleNamespace(under_way=self.under_way),
             balanced=True,
         )

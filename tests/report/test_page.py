@@ -90,7 +90,7 @@ def test_what_there_is_none_of_is_said_in_words(tmp_path: Path) -> None:
         "This run has stored no record yet.",
         "No bytes have come from storage in this run.",
         "Nothing had to be sent again.",
-        "No request was answered.",
+        "No request was answered well.",
         "This run has finished no download.",
     ):
         assert each in words

@@ -53,7 +53,7 @@ def test_what_is_stored_stays(ledger: Ledger) -> None:
         ledger.apply([outcome])
         known = ledger.known("o/s", "1")
         verdict = (outcome.verdict, outcome.reason, outcome.signature, outcome.at)
-        assert known == Known("1", *verdict, "s10", True, "all", kept, "s10", False, "", "")
+        assert known == Known("1", *verdict, "s10", False, True, "all", kept, "s10", False, "", "")
         assert ledger.record("o/s", "1") == {"Ref": "o/s", "at": 10}
         assert list(ledger.files("o/s", "1")) == sorted(files)
     ledger.apply([stored("o/s", 40, record=None)])
@@ -285,7 +285,8 @@ class Resource:
             newest.signature,
             newest.at,
             record.signature if record else None,
-            record is not None,
+            record is not None and record.at >= newest.at,
+            any(_same(each, record) for each in ours),
             files.choice if files else "",
             files.manifest if files else None,
             files.signature if files else None,
@@ -312,11 +313,19 @@ class Resource:
 
     def _kept(self, version: str) -> tuple[Outcome | None, Outcome | None]:
         """The outcomes that they are of."""
-        done = [o for o in self.outcomes if (o.version, o.verdict) == (version, "stored")]
+        ours = [o for o in self.outcomes if o.version == version]
+        done = [o for o in ours if o.verdict == "stored"]
         return (
-            max((o for o in done if o.record), key=lambda o: o.at, default=None),
+            max((o for o in ours if o.record), key=lambda o: o.at, default=None),
             max((o for o in done if o.manifest), key=lambda o: o.at, default=None),
         )
+
+
+def _same(stored: Outcome, record: Outcome | None) -> bool:
+    """Was this record's row written with this outcome?"""
+    if record is None or stored.verdict != "stored" or not stored.record:
+        return False
+    return (stored.at, stored.signature) == (record.at, record.signature)
 
 
 KEYS, VERSIONS, LISTS = ("a/a", "b/b"), ("", "1"), ("{}", "coffee")
@@ -330,7 +339,7 @@ def outcome(draw: st.DrawFn) -> Outcome:
     reason = (
         "" if verdict == "stored" else draw(st.sampled_from(("not_found", "forbidden", *OF_FILES)))
     )
-    # as it would never be: what is skipped or failed has a record and files that must not count
+    # as it would never be: what is skipped or failed has files that must not count
     record = draw(st.none() | st.integers(0, 99).map(lambda n: f'{{"n": {n}}}'))
     files = draw(st.none() | st.lists(st.sampled_from(("x", "y", "z")), unique=True))
     return Outcome(
@@ -344,6 +353,8 @@ def outcome(draw: st.DrawFn) -> Outcome:
         draw(st.sampled_from(("all", "*.csv"))),
         None if files is None else manifest(f"out/{key}", len(files)),
         [(name, int(at), digest(name)) for name in files or ()],
+        # a row that was emitted again has its record from before, which chance does not know
+        written=record is not None,
     )
 
 
