@@ -50,7 +50,7 @@ class RunReport:
         self._collector: Collector | None = None
         self._task: object = None
         self._next = _FIRST
-        self._warned = False
+        self._warned = self._wrote = False
         crawler.signals.connect(self._opened, signals.spider_opened)
         crawler.signals.connect(self._closed, signals.spider_closed)
 
@@ -106,7 +106,8 @@ class RunReport:
         did_nothing = not self._stats.get_value("kaggle/requests", 0) and (
             spider.accounts.count("stored") == spider.accounts.stored_before
         )
-        if did_nothing and (spider.config.workspace / "report.json").exists():
+        there = (spider.config.workspace / "report.json").exists()
+        if did_nothing and there and not self._wrote:
             return  # that of a run which did something is worth more
         self._write(spider, reason)
 
@@ -115,7 +116,7 @@ class RunReport:
         scheduler, collector = self._scheduler, self._collector
         assert scheduler is not None
         assert collector is not None
-        folder = spider.config.workspace
+        folder, self._wrote = spider.config.workspace, True
         with self._harmless():
             report = document(spider, scheduler, self._stats, collector, reason)
             texts = json.dumps(report, indent=1, ensure_ascii=False), page(report)

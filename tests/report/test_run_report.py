@@ -122,6 +122,39 @@ def test_once_a_minute_and_at_the_end(stage: Stage) -> None:
     assert "<!doctype html>" in (stage.workspace / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_run_that_did_nothing_leaves_the_report_of_one_that_did(stage: Stage) -> None:
+    """But for one that has written its own meanwhile."""
+    stage.workspace.mkdir(parents=True)
+    (stage.workspace / "report.json").write_text('"of another"')
+    stage.run.stats.set_value("kaggle/requests", 0)
+    stage.run.spider.accounts.stored_before = stage.run.spider.accounts.count("stored")
+    stage.close()
+    assert stage.written() == "of another"
+    stage.extension._write(stage.run.spider, None)
+    stage.extension._closed(stage.run.spider, "finished")
+    assert stage.written()["run"]["reason"] == "finished"
+
+
+def test_a_fault_of_the_page_ends_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(report: object) -> str:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(module, "page", broken)
+    for second in range(1, 200):
+        stage.run.seconds = second
+        stage.ticks.look()
+    assert stage.names() == set(), "neither is new without the other"
+    assert stage.run.stats.get_value("kaggle/report/faults") > 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "The report of this run is not right, the crawl is"
+    ]
+    monkeypatch.undo()
+    stage.close()
+    assert stage.names() >= NAMES
+
+
 def test_what_hangs_at_the_end_is_told_as_well(stage: Stage) -> None:
     stage.send(left_behind)
     assert stage.written()["run"]["reason"] == "shutdown"
