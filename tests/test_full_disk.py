@@ -94,7 +94,7 @@ def test_a_full_disk(disk: Path, tmp_path: Path, on_it: str) -> None:
     places = {name: (disk if name == on_it else tmp_path) / name for name in ON_IT}
     with Replica(WORLD) as replica:
         full = start(replica, tmp_path, places)
-        assert full.returncode == 1, full.stdout
+        assert full.returncode == (3 if on_it == "workspace" else 1), full.stdout
         assert full.stdout.count("so the crawl stops; what was stored is kept") == 1, full.stdout
         assert "Traceback" not in full.stdout
         # the feed is not there yet where the disk was full at once
@@ -146,7 +146,9 @@ def test_no_room_for_files(
         full = crawl(replica, *options)
         assert full.code == 3, full.log
         assert "Traceback" not in full.log
-        told = [line for line in full.log.splitlines() if "WORKSPACE" in line and "ERROR" in line]
+        errors = [line for line in full.log.splitlines() if " ERROR: " in line]
+        # whoever meets it first: a transfer, a page file or the ledger
+        told = [line for line in errors if "WORKSPACE" in line or "so the crawl stops" in line]
         assert len(told) == 1, full.log
         free = shutil.disk_usage(disk).free
         assert free >= min_free - 64 * PAGE, "page files may still be written"

@@ -8,6 +8,7 @@ flushed (a tail that no commit knows of is cut off), the store is committed, pag
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from scrapy.utils.asyncio import CallLaterResult, call_later
 from kagglecrawl.kaggle.paging import PAGE_ROWS
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
 from kagglecrawl.state.feeds import Feeds
-from kagglecrawl.state.ledger import LedgerRefused
+from kagglecrawl.state.ledger import LedgerFull, LedgerRefused
 from kagglecrawl.state.outbox import Outbox
 from kagglecrawl.state.pages import PageFiles
 from kagglecrawl.state.store import Store, Verdict
@@ -27,13 +28,15 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two commits, while there is something to commit.
 EVERY = 0.25
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _MEND = "so the crawl stops; what was stored is kept: mend that, then run it again"
 
 
 class Commits:
     """Flushes, commits and writes pages, a few times a second while anything changes.
 
-    ``stop`` is called with a sentence when that has become impossible; nothing is done after it.
+    ``stop`` is called with a sentence and Scrapy's finish reason when that has become impossible;
+    nothing is done after it.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Commits:
         pages: PageFiles | None,
         outbox: Outbox | None,
         stats: StatsCollector,
-        stop: Callable[[str], None],
+        stop: Callable[[str, str], None],
     ) -> None:
         self._store = store
         self._feeds = feeds
@@ -85,8 +88,7 @@ class Commits:
             if self._outbox is not None and not self._outbox.deliver(written=written):
                 self.soon()  # another process has it
         except (OSError, sqlite3.Error, LedgerRefused) as error:
-            # all is committed: the next run writes them again
-            self._break(f"A file of the crawl's cannot be written ({_said(error)})")
+            self._break_of_a_file(error)
         self.show()
 
     def give_up(self, why: str) -> None:
@@ -118,7 +120,7 @@ class Commits:
                 finished=finished, whole=whole, delayed=delayed, written=written
             )
         except (OSError, sqlite3.Error, LedgerRefused) as error:
-            self._break(f"A file of the crawl's cannot be written ({_said(error)})")
+            self._break_of_a_file(error)
 
     def pages_again(self) -> None:
         """Write the whole pages whose file is not there."""
@@ -142,10 +144,16 @@ class Commits:
             for reason, value in self._accounts.reasons(verdict).items():
                 self._stats.set_value(f"{head}/{verdict}/{reason}", value)
 
-    def _break(self, why: str) -> None:
+    def _break_of_a_file(self, error: Exception) -> None:
+        """All is committed: the next run writes it again."""
+        full = isinstance(error, LedgerFull) or getattr(error, "errno", 0) in _NO_ROOM
+        reason = "kaggle_no_space" if full else "kaggle_failed"
+        self._break(f"A file of the crawl's cannot be written ({_said(error)})", reason)
+
+    def _break(self, why: str, reason: str = "kaggle_failed") -> None:
         self.broken = True
         self.cancel()
-        self._stop(f"{why}, {_MEND}")
+        self._stop(f"{why}, {_MEND}", reason)
 
     def _write_pages(self) -> None:
         touched, self._accounts.touched = self._accounts.touched, set()

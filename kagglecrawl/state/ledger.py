@@ -34,6 +34,7 @@ from kagglecrawl.state.ledger_file import (
     translated,
 )
 from kagglecrawl.state.ledger_file import LedgerBusy as LedgerBusy
+from kagglecrawl.state.ledger_file import LedgerFull as LedgerFull
 from kagglecrawl.state.ledger_file import LedgerRefused as LedgerRefused
 from kagglecrawl.state.outcomes import Known as Known
 from kagglecrawl.state.outcomes import Outcome as Outcome

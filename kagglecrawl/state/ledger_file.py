@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -29,6 +30,8 @@ _NEXT = {
     sqlite3.SQLITE_NOTADB: ANEW,
     sqlite3.SQLITE_ERROR: ANEW,  # a table is not as it was made
 }
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 #: All times are in seconds since the epoch, 0 for never.
 _SCHEMA = (
@@ -87,6 +90,10 @@ CREATE TABLE walk (
 
 class LedgerRefused(ValueError):
     """The ledger cannot be used; the text is one sentence, with the next step."""
+
+
+class LedgerFull(LedgerRefused):
+    """Its disk has no room."""
 
 
 class LedgerBusy(LedgerRefused):
@@ -185,9 +192,11 @@ def translated(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise LedgerBusy(cannot(path, "another process holds it", "try again")) from None
-        raise LedgerRefused(cannot(path, str(error), _NEXT.get(code, ELSEWHERE))) from None
+        kind = LedgerFull if code == sqlite3.SQLITE_FULL else LedgerRefused
+        raise kind(cannot(path, str(error), _NEXT.get(code, ELSEWHERE))) from None
     except OSError as error:
-        raise LedgerRefused(cannot(path, error.strerror or str(error))) from None
+        kind = LedgerFull if error.errno in _NO_ROOM else LedgerRefused
+        raise kind(cannot(path, error.strerror or str(error))) from None
 
 
 def cannot(path: Path, why: str, then: str = ELSEWHERE) -> str:
