@@ -154,7 +154,7 @@ def _crawl(
     done = subprocess.run(
         [
             *(sys.executable, "-m", "scrapy", "crawl", "datasets", *options),
-            *(word for each in (*what, "min_usability=0") for word in ("-a", each)),
+            *(word for each in (*what, "min_usability=0", "refresh=true") for word in ("-a", each)),
             *("-O", str(rows), "-s", f"WORKSPACE={folder}", "-s", "STATS_DUMP=True"),
         ],
         cwd=ROOT,
