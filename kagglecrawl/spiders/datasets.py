@@ -89,7 +89,6 @@ class DatasetsSpider(KaggleSpider):
         if not usable(record["usability_rating"], self.min_usability):
             yield Dataset(**record)  # its row told nothing: the pipeline drops it, without files
         elif self.wants_files:
-            self.keep_record(key, {"record": record, "incomplete": incomplete})
             yield from self._with_files(key, record, incomplete)
         elif incomplete:
             yield self._files_request(key, {"record": record, "files": []})
@@ -122,10 +121,11 @@ class DatasetsSpider(KaggleSpider):
         """A new record, of a version whose files may be there already."""
         version = str(record["version"] or "")
         known = self.ledger.known(key, version) if version and not self.refresh else None
+        so_far: dict[str, Any] = {"record": record, "incomplete": incomplete}
         if known is None or known.manifest is None:
+            self.keep_record(key, so_far)
             yield from self._download(key, record, incomplete)
         else:
-            so_far = {"record": record, "incomplete": incomplete}
             yield self.recall("edited", key, version, so_far)
 
     async def edited(
@@ -136,6 +136,7 @@ class DatasetsSpider(KaggleSpider):
         manifest = await self._files_had(key, record["version"])
         outputs: Output
         if manifest is None:
+            self.keep_record(key, so_far)
             outputs = self._download(key, **so_far)
         elif manifest["reason"]:
             self.accounts.note("bytes_expected", record["dataset_size"])
@@ -191,12 +192,11 @@ class DatasetsSpider(KaggleSpider):
             files = [File(name=name, size=size) for name, size in transfer["listing"]]
             self._looked(len(files) > len(record["file_explorer"]))
             record["file_explorer"] = files
-        for reason, count in transfer["leftOut"].items():
-            self.accounts.note(f"files_left_out/{reason}", count)
         self.accounts.note("files_stored", transfer["files"])
         self.accounts.note("bytes_stored", transfer["bytes"])
         self.accounts.note("bytes_settled", record["dataset_size"])
         record["download"] = {name: transfer[name] for name in _OF_DOWNLOAD} | {"reason": ""}
+        self._note_left_out(record["download"])
         yield Dataset(**record)
 
     def not_downloaded(self, key: str, so_far: dict[str, Any], reason: str) -> Output:
