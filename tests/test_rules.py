@@ -104,7 +104,7 @@ def test_sql_has_one_place(path: Path) -> None:
     if path in {
         PACKAGE / f"state/{name}.py"
         for name in (
-            *("database", "store", "transfer_store", "quotas"),
+            *("database", "store", "transfer_store", "outcome_store", "quotas"),
             *("ledger", "ledger_file", "ledger_look"),
         )
     }:

@@ -69,11 +69,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
 
-from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
+from scrapy.commands import ScrapyCommand
 from scrapy.exceptions import UsageError
 
 from kagglecrawl.commands.crawl import FAILED, STOPPED, USAGE
 from kagglecrawl.commands.ledger_export import export, line, moment
+from kagglecrawl.commands.tables import TableHelpFormatter
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.extensions.report import REASONS
 from kagglecrawl.kaggle.redaction import clean
@@ -85,10 +86,6 @@ _GONE = ("not_listed", "deleted", "any")
 _SUFFIXES = (".csv", ".json", ".jsonl")
 #: Options that say what is wanted.
 _FILTERS = ("spider", "source", "verdict", "reason", "gone", "key", "since", "until")
-
-
-class _HelpFormatter(ScrapyHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves the lines of a table as they are."""
 
 
 class Command(ScrapyCommand):
@@ -125,7 +122,7 @@ class Command(ScrapyCommand):
         group.add_argument("--until", metavar="DATE", default="", help="outcomes until then")
         group.add_argument("--all-versions", action="store_true", help="not the newest alone")
         group.add_argument("--no-records", action="store_true", help="export without records")
-        parser.formatter_class = _HelpFormatter
+        parser.formatter_class = TableHelpFormatter
         parser.epilog = (__doc__ or "").partition("network.\n\n")[2]
 
     def process_options(self, args: list[str], opts: argparse.Namespace) -> None:

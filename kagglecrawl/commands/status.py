@@ -73,13 +73,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scrapy.commands import ScrapyCommand, ScrapyHelpFormatter
+from scrapy.commands import ScrapyCommand
 from scrapy.exceptions import UsageError
 from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings
 
 from kagglecrawl.commands.again import command
 from kagglecrawl.commands.crawl import USAGE
 from kagglecrawl.commands.status_words import ANEW, NOTHING, SUM, Status, as_text, next_step
+from kagglecrawl.commands.tables import TableHelpFormatter
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import CredentialsError, account_of
 from kagglecrawl.kaggle.paging import End
@@ -95,10 +96,6 @@ _TRANSFERS = 20
 
 class Unreadable(Exception):
     """There is no job to look at; the text says why and what to do."""
-
-
-class _HelpFormatter(ScrapyHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves the lines of a table as they are."""
 
 
 class Command(ScrapyCommand):
@@ -124,7 +121,7 @@ class Command(ScrapyCommand):
         """One more than Scrapy's, and the tables above."""
         super().add_options(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.formatter_class = _HelpFormatter
+        parser.formatter_class = TableHelpFormatter
         parser.epilog = (__doc__ or "").partition("network.\n\n")[2]
 
     def process_options(self, args: list[str], opts: argparse.Namespace) -> None:

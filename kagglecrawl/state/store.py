@@ -14,9 +14,10 @@ from kagglecrawl.state.database import APPLICATION_ID as APPLICATION_ID
 from kagglecrawl.state.database import FILE as FILE
 from kagglecrawl.state.database import VERSION as VERSION
 from kagglecrawl.state.database import NotOurs as NotOurs
+from kagglecrawl.state.outcome_store import OutcomeRow as OutcomeRow
+from kagglecrawl.state.outcome_store import OutcomeStore
 from kagglecrawl.state.transfer_store import MemberRow as MemberRow
 from kagglecrawl.state.transfer_store import TransferRow as TransferRow
-from kagglecrawl.state.transfer_store import TransferStore
 
 
 class State(IntEnum):
@@ -59,23 +60,6 @@ class Known:
     admitted: bool
 
 
-@dataclass(frozen=True)
-class OutcomeRow:
-    """What became of a resource, until the ledger has it. ``record`` and ``manifest`` are JSON;
-    None where there is nothing new to say of them."""
-
-    number: int
-    key: str
-    version: str
-    verdict: str
-    reason: str
-    signature: str
-    seen: float
-    at: float
-    record: str | None
-    manifest: str | None
-
-
 @dataclass
 class FeedFile:
     """One file of a feed.
@@ -106,7 +90,7 @@ _AGAIN = (
 )
 
 
-class Store(TransferStore):
+class Store(OutcomeStore):
     """One job. Every method may raise ``sqlite3.Error``: a full disk, a damaged file."""
 
     # -- requests ---------------------------------------------------------------------------------
@@ -343,39 +327,6 @@ class Store(TransferStore):
         """Resources without a verdict."""
         found = self._db.execute("SELECT key FROM resource WHERE verdict = 'pending'")
         return [key for (key,) in found]
-
-    # -- what the ledger is to be told ------------------------------------------------------------
-
-    def add_outcome(self, key: str, at: float, record: str | None, manifest: str | None) -> None:
-        """Note the verdict that a resource has."""
-        self._db.execute(
-            "INSERT INTO outcome "
-            "(key, version, verdict, reason, signature, seen, at, record, manifest) "
-            "SELECT key, version, verdict, reason, signature, seen, ?, ?, ? "
-            "FROM resource WHERE key = ?",
-            (at, record, manifest, key),
-        )
-
-    def outcomes(self, limit: int) -> Iterator[OutcomeRow]:
-        """The first of them, one by one: a record may be large."""
-        found = self._db.execute(
-            "SELECT id, key, version, verdict, reason, signature, seen, at, record, manifest "
-            "FROM outcome ORDER BY id LIMIT ?",
-            (limit,),
-        )
-        return (OutcomeRow(*row) for row in found)
-
-    def forget_outcomes(self, last: int) -> None:
-        """The ledger has those up to this number."""
-        self._db.execute("DELETE FROM outcome WHERE id <= ?", (last,))
-
-    def any_outcomes(self) -> bool:
-        """Is there any that the ledger does not have yet?"""
-        return bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM outcome)").fetchone()[0])
-
-    def count_outcomes(self) -> int:
-        """How many the ledger does not have yet."""
-        return int(self._db.execute("SELECT count(*) FROM outcome").fetchone()[0])
 
     # -- pages ------------------------------------------------------------------------------------
 
