@@ -39,7 +39,7 @@ def check_types(settings: BaseSettings) -> None:
 
 def _check_names(settings: BaseSettings) -> None:
     """A setting of ours that nobody reads is a slip of the pen."""
-    ours = ("KAGGLE_", "WORKSPACE")
+    ours = ("KAGGLE_", "WORKSPACE", "S3_", "CLOUD_", "OUTPUT_")
     known = [name for name in vars(project_settings) if name.startswith(ours)]
     for name in settings:
         if str(name).startswith(ours) and name not in known:

@@ -12,12 +12,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from scrapy.settings import BaseSettings
+from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings
 from w3lib.url import safe_url_string
 
 from kagglecrawl.arguments import size
 from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
+from kagglecrawl.kaggle.names import UnsafeName, check_path
 from kagglecrawl.rates import Rate, families_of, quotas_of
+from kagglecrawl.s3.destination import Destination
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -30,6 +32,7 @@ _ENVIRONMENTS = {
 }
 _TRANSPORTS = ("scrapy", "official")
 _WHEN_SPENT = ("stop", "wait")
+_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 #: What is sent to Kaggle where KAGGLE_QUOTAS says nothing of a family. Its limits are not
 #: published; 1 to 2 requests a second are reported to be borne (kaggle-facts 4).
 POLITE: dict[str, tuple[Rate, ...]] = {
@@ -72,6 +75,14 @@ class KaggleConfig:
     quota_file: Path = Path("quotas.sqlite")
     quota_spent: str = "stop"
     ledger: Path = Path("ledger.sqlite")
+    #: The store that files go to, if not to the workspace, and what stands there before a
+    #: spider's own folders; None: before it the spider's name.
+    destination: Destination | None = None
+    output_prefix: str | None = None
+    uploads: int = 8
+    read_back: bool = False
+    delete_local: bool = False
+    most_spooled: int = 10**9
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Self:
@@ -98,7 +109,74 @@ class KaggleConfig:
             quota_file=_path(settings, "KAGGLE_QUOTA_FILE") or _quota_file(workspace, api_url),
             ledger=_path(settings, "KAGGLE_LEDGER") or workspace / "ledger.sqlite",
             quota_spent=_one_of(settings, "KAGGLE_QUOTA_SPENT", _WHEN_SPENT),
+            destination=destination_of(settings),
+            output_prefix=_output_prefix(settings),
+            uploads=int(_number(settings, "S3_CONCURRENT_UPLOADS", 1, 64, whole=True)),
+            read_back=_flag(settings, "S3_READ_BACK"),
+            delete_local=_flag(settings, "S3_DELETE_LOCAL"),
+            most_spooled=_size(settings, "S3_SPOOL_MAX"),
         )
+
+    def output(self, spider: str) -> str:
+        """Where a spider's folders are, without a slash at its end: below the workspace, or in the
+        store as a whole URI."""
+        if self.destination is None:
+            return f"output/{spider}"
+        between = self.output_prefix
+        if between is None:
+            between = "" if self.destination.seeds_layout else spider
+        parts = [part for part in (between,) if part]
+        uri = self.destination.uri_of(self.destination.key(*parts)) if parts else ""
+        return uri or self.destination.uri
+
+
+def destination_of(settings: BaseSettings) -> Destination | None:
+    """The store of S3_URI or CLOUD_CONFIG, if there is one; raises ``SettingError``."""
+    uri, cloud = settings.get("S3_URI"), settings.get("CLOUD_CONFIG")
+    if uri and cloud:
+        raise SettingError("S3_URI and CLOUD_CONFIG name a store each: give one of them")
+    for name in _SECRETS if uri else ():
+        if settings.getpriority(name) == SETTINGS_PRIORITIES["cmdline"]:
+            raise SettingError(
+                f"{name} is on the command line, where everybody on this machine can read it: "
+                "set it in the environment, or in a profile of ~/.aws"
+            )
+    try:
+        if cloud:
+            return Destination.of_cloud_config(Path(cloud).expanduser())
+        if not uri:
+            return None
+        return Destination.of_uri(
+            str(uri).strip(),
+            endpoint=settings.get("AWS_ENDPOINT_URL"),
+            region=settings.get("AWS_REGION_NAME"),
+            access_key=settings.get("AWS_ACCESS_KEY_ID"),
+            secret_key=settings.get("AWS_SECRET_ACCESS_KEY"),
+            session_token=settings.get("AWS_SESSION_TOKEN"),
+        )
+    except (ValueError, RuntimeError) as error:
+        name = "CLOUD_CONFIG" if cloud else "S3_URI"
+        raise SettingError(f"{name} cannot be used: {error}") from None
+
+
+def _output_prefix(settings: BaseSettings) -> str | None:
+    value = settings.get("OUTPUT_PREFIX")
+    if value is None:
+        return None
+    prefix = str(value).strip("/")
+    try:
+        if prefix:
+            check_path(prefix)
+    except UnsafeName as error:
+        raise SettingError(f"OUTPUT_PREFIX={value} cannot be used: {error}") from None
+    return prefix
+
+
+def _flag(settings: BaseSettings, name: str) -> bool:
+    try:
+        return settings.getbool(name)
+    except ValueError:
+        raise SettingError(f"{name}={settings.get(name)} is wrong: write True or False") from None
 
 
 def _api_url(value: Any) -> str:

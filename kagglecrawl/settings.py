@@ -65,6 +65,7 @@ SPIDER_MIDDLEWARES = {
 ITEM_PIPELINES = {
     "kagglecrawl.pipelines.usability.UsabilityPipeline": 300,
     "kagglecrawl.pipelines.markdown.MarkdownPipeline": 400,
+    "kagglecrawl.pipelines.upload.UploadPipeline": 800,
 }
 # Without the two that run Python in the crawler: both are off below, and importing them takes a
 # fifth of a second all the same. (EXTENSIONS could only name them, for which Scrapy imports them.)
@@ -98,6 +99,8 @@ REMOTE_CONTROL_ENABLED = False  # default True; so does this
 # A crawl that stores nothing (a refused token, say) leaves what -O would overwrite as it is.
 FEED_STORE_EMPTY = False  # default True
 FEED_EXPORT_ENCODING = "utf-8"  # default ASCII escapes for JSON
+# As Scrapy's, but what it has uploaded is proved.
+FEED_STORAGES = {"s3": "kagglecrawl.s3.feeds.S3FeedStorage"}
 FEED_EXPORTERS = {
     # lists as JSON, where Scrapy's writes Python's repr
     "csv": "kagglecrawl.extensions.exporters.CsvExporter",
@@ -147,6 +150,26 @@ KAGGLE_STORAGE_HOSTS = ["storage.googleapis.com"]
 #: Files of more than 1 MiB that are more than so many times as large as in their archive are
 #: refused: archives are known that fill any disk.
 KAGGLE_MAX_RATIO = 200
+#: An S3-compatible store for files and page files, instead of WORKSPACE: s3://bucket/prefix.
+#: Credentials and endpoint as boto3 finds them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, profiles).
+S3_URI = ""
+#: The same from the seeds' cloud.json, with the seeds' keys; it has ACCESS_KEY, SECRET_KEY,
+#: ENDPOINT_URL, BUCKET_NAME, OSS_PREFIX.
+CLOUD_CONFIG = ""
+#: Folders of the store between its prefix and dataset/, meta_data/ and the like. None: the
+#: spider's name, and with CLOUD_CONFIG nothing.
+OUTPUT_PREFIX = None
+#: Requests to the store at once.
+S3_CONCURRENT_UPLOADS = 8
+#: Read every object back, and compare it. (Where nothing else that the store says proves an
+#: object, it is read back in any case.)
+S3_READ_BACK = False
+#: An archive that cannot be read as it comes is kept in WORKSPACE while it is sent to the store,
+#: if it has no more bytes than this: 500MB, 2GB.
+S3_SPOOL_MAX = "1GB"
+#: Delete the files of a dataset in WORKSPACE when they were sent to the store from there, and the
+#: store has proved that it has them.
+S3_DELETE_LOCAL = False
 #: What `scrapy doctor` found of the API, for the spiders to use; empty:
 #: WORKSPACE/doctor.json, for a server on this machine WORKSPACE/doctor-loopback.json.
 KAGGLE_FINDINGS = ""

@@ -18,6 +18,9 @@ import pytest
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.truth import DatasetTruth
 
+#: Real S3 stores, for those who ask for one.
+pytest_plugins = ["tests.stores"]
+
 ROOT = Path(__file__).parent.parent
 # how long an example takes is the machine's affair
 hypothesis.settings.register_profile("unhurried", deadline=None)

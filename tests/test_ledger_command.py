@@ -344,7 +344,7 @@ def spoilt(statement: str) -> Callable[[Path], None]:
 
 
 def damaged(path: Path) -> None:
-    spoilt("PRAGMA user_version = 1")(path)
+    spoilt("PRAGMA user_version = 2")(path)
     path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 20_000)
 
 

@@ -220,9 +220,9 @@ OURS = [name for name in NAMES if not hasattr(default_settings, name)]
 
 
 def test_our_settings_can_be_told_from_scrapys() -> None:
-    """What Scrapy does not know begins with KAGGLE_, or is a slip of the pen."""
-    rest = {name for name in OURS if not name.startswith("KAGGLE_")}
-    assert rest == {"WORKSPACE", "WORKSPACE_MIN_FREE"}
+    """What Scrapy does not know begins with KAGGLE_ or S3_, or is a slip of the pen."""
+    rest = {name for name in OURS if not name.startswith(("KAGGLE_", "S3_"))}
+    assert rest == {"WORKSPACE", "WORKSPACE_MIN_FREE", "CLOUD_CONFIG", "OUTPUT_PREFIX"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -243,7 +243,7 @@ def test_a_setting_of_ours_is_read_and_explained(name: str) -> None:
 
 def test_a_setting_of_ours_that_is_read_exists() -> None:
     texts = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
-    read = re.findall(r"settings(?:\.get\w*\(|\[)\s*\"(KAGGLE_\w+)\"", texts)
+    read = re.findall(r"settings(?:\.get\w*\(|\[)\s*\"((?:KAGGLE|S3)_\w+)\"", texts)
     assert read
     assert set(read) <= set(OURS)
 

@@ -151,7 +151,7 @@ def with_fact(name: str, value: str) -> Callable[[Path], None]:
         (written(b"no database at all, however long it may be" * 100), "file is not a database"),
         (written(b""), "is no job file of kagglecrawl's: name the folder"),
         (foreign, "is no job file of kagglecrawl's: name the folder"),
-        (newer, "was written by a newer kagglecrawl (format 99, this one knows 3): name the"),
+        (newer, "was written by a newer kagglecrawl (format 99, this one knows 4): name the"),
         (without_tables, "cannot be read (no such table: feed): restore it from a copy, or name"),
         (damaged, "): restore it from a copy, or name another JOBDIR to begin anew"),
         (with_fact("arguments", "[1]"), "cannot be read (arguments is no JSON object): restore"),

@@ -33,6 +33,8 @@ from kagglecrawl.checks import check_folders, check_types, job_dir_of
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.extensions.report import ANEW
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
+from kagglecrawl.kaggle.errors import KaggleError
+from kagglecrawl.s3.opened import open_bucket
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import internals
 from kagglecrawl.state.job import Identity, Job, JobRefused
@@ -47,6 +49,7 @@ _BY_REASON = {
     "kaggle_job": USAGE,
     "memusage_exceeded": STOPPED,
     "kaggle_no_space": STOPPED,
+    "s3_refused": STOPPED,
 }
 
 
@@ -175,6 +178,7 @@ class Command(ScrapyCrawl):
 
                 check_official(config.api_url)
             check_folders(self.settings)
+            _check_store(config)
             if folder := job_dir_of(self.settings):
                 settings = self.settings.copy()
                 spider_class.update_settings(settings)
@@ -202,6 +206,17 @@ class Command(ScrapyCrawl):
         print(crawler.stats.get_value("kaggle/summary", ""), file=sys.stderr)
         if stopped := getattr(crawler.spider, "stopped_because", ""):
             print(stopped, file=sys.stderr)
+
+
+def _check_store(config: KaggleConfig) -> None:
+    """Is the store there, and can it be written? Raises ``SettingError``."""
+    if config.destination is None:
+        return
+    try:
+        bucket = open_bucket(config.destination, uploads=config.uploads, read_back=config.read_back)
+    except KaggleError as error:
+        raise SettingError(str(error)) from None
+    print(f"{config.destination.uri}: {bucket.abilities.describe()}", file=sys.stderr)
 
 
 def _help_args(spider_class: type[Spider]) -> str:

@@ -43,7 +43,7 @@ last_listed           when a list last had it
 stored_at             when its record was made, which a later failure leaves
 choice                which files were wanted: all, or only=…; max_bytes=…
 files, bytes          what was stored of them
-folder                where they are, below the workspace
+folder                where they are, below the workspace; in a store a URI
 record                the record as in a feed; not in CSV, nor with --no-records
 ===================== ==========================================================
 

@@ -244,7 +244,8 @@ def _status(
         "command": None,
     }
     if status["reason"] == "finished" or (
-        status["reason"] == "feeds_not_stored" and not status["requests_pending"]
+        status["reason"] in {"feeds_not_stored", "pages_not_stored"}
+        and not status["requests_pending"]
     ):
         status["state"] = "incomplete" if _is_missing_something(status) else "complete"
     status["next"] = next_step(status)

@@ -27,7 +27,9 @@ _WHY = {
     "kaggle_unreachable": "The API could not be reached.",
     "kaggle_misconfigured": "The address was not the API's.",
     "kaggle_no_space": "The disk of WORKSPACE had no room left.",
+    "s3_refused": "The store refused what it was sent.",
     "feeds_not_stored": "A feed could not be stored.",
+    "pages_not_stored": "Page files could not be put into the store.",
     "kaggle_credentials": "Kaggle wants credentials, or refused those that it was given.",
 }
 #: How many downloads are shown.
@@ -38,6 +40,7 @@ _FIRST = dict.fromkeys(
     "see what `scrapy doctor` finds, then ",
 )
 _FIRST["kaggle_no_space"] = "make room on the disk of WORKSPACE, then "
+_FIRST["s3_refused"] = "see that the store takes what it is sent (the log says why), then "
 
 
 # -- what to do next -------------------------------------------------------------------------------

@@ -62,6 +62,13 @@ REASONS = {
     "server_error": "Kaggle failed every time",
     "bad_reply": "unreadable answer every time",
     "no_reply": "no whole answer every time",
+    "store_failed": "the store failed every time",
+    "store_away": "the store could not be reached",
+    "store_lost": "the store has not kept what it was sent",
+    "store_truncated": "the store has kept a part of what it was sent",
+    "store_damaged": "the store has kept other bytes than it was sent",
+    "no_receipt": "the store's receipts do not cover all of its files",
+    "store_refused": "the store cannot have an object of this key",
 }
 #: What ended the run early, by Scrapy's finish reason.
 _ENDINGS = {
@@ -73,6 +80,7 @@ _ENDINGS = {
     "kaggle_unreachable": "It stopped before its end: the API cannot be reached.",
     "kaggle_misconfigured": "It stopped before its end: the address is not the API's.",
     "kaggle_no_space": "It stopped before its end: the disk has no room.",
+    "s3_refused": "It stopped before its end: the store refuses what it is sent.",
     "kaggle_failed": "It stopped before its end.",
     "kaggle_job": "Nothing was done.",
     "kaggle_credentials": "It stopped before its end, for want of credentials that Kaggle accepts.",
@@ -183,6 +191,10 @@ class Report:
             )
         elif reason != "finished":
             remarks.append(ANEW)
+        missing = self._stats.get_value("kaggle/pages_missing", 0)
+        if missing and reason == "finished":
+            files = "1 page file is" if missing == 1 else f"{missing} page files are"
+            remarks.append(f"{files} not in the store: run it again.")
         if failed := spider.accounts.count("lists_failed"):
             were = "page of lists was" if failed == 1 else "pages of lists were"
             remarks.append(f"{failed} {were} given up: what is on them is missing.")

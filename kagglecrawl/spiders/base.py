@@ -33,6 +33,9 @@ from kagglecrawl.kaggle.errors import (
 )
 from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
+from kagglecrawl.s3.bucket import Bucket
+from kagglecrawl.s3.opened import open_bucket
+from kagglecrawl.s3.pages import PageObjects
 from kagglecrawl.spiders.remembering import (
     CHILD_PRIORITY,
     LEDGER_SLOT,
@@ -163,9 +166,36 @@ class KaggleSpider(Remembering):
         return (pages.last - pages.first + 1) * PAGE_ROWS if pages and pages.last else None
 
     @property
-    def page_folder(self) -> Path | None:
-        """Where the page files go; None if the crawl walks no list that has pages."""
+    def bucket(self) -> Bucket | None:
+        """The store that files go to, or None; raises what ``open_bucket`` raises."""
+        return None if self.config.destination is None else self._open_bucket()
+
+    def _open_bucket(self) -> Bucket:
+        config = self.config
+        assert config.destination is not None
+        return open_bucket(config.destination, uploads=config.uploads, read_back=config.read_back)
+
+    @property
+    def page_place(self) -> str | None:
+        """The folder of the page files, below that of the spider's output; None if the crawl walks
+        no list that has pages."""
         return None
+
+    @property
+    def page_folder(self) -> Path | None:
+        """The same in the workspace."""
+        place = self.page_place
+        output = self.config.workspace.absolute() / "output" / self.name
+        return None if place is None else output / place
+
+    @property
+    def pages(self) -> PageObjects | None:
+        """The page files, if they go to a store."""
+        destination, place = self.config.destination, self.page_place
+        if destination is None or place is None:
+            return None
+        key = destination.key_of(f"{self.config.output(self.name)}/{place}")
+        return PageObjects(self._open_bucket, key)
 
     def page_row(self, item: Any) -> str:
         """An item's line of its page file."""

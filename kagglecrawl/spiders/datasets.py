@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import asdict
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +24,7 @@ from kagglecrawl.state.accounts import UNREADABLE
 from kagglecrawl.state.ledger import WHOLE_LIST, Ledger
 from kagglecrawl.state.store import Verdict
 from kagglecrawl.transfer.disk import all_there, aside
+from kagglecrawl.transfer.objects import all_listed
 
 
 class DatasetsSpider(KaggleSpider):
@@ -162,11 +162,16 @@ class DatasetsSpider(KaggleSpider):
             return manifest
         if known.choice != self.choice:
             return None
+        if manifest["files"] and manifest["folder"] != self._place(folder_of(key)):
+            return None  # they are elsewhere
         folder, count = self.config.workspace.absolute() / manifest["folder"], manifest["files"]
+        bucket = self.bucket
 
         def look(ledger: Ledger) -> bool:
-            files = ((name, size) for name, size, _ in ledger.files(key, known.version))
-            return all_there(folder, files, count)
+            files = ledger.files(key, known.version)
+            if bucket is not None:
+                return all_listed(bucket, manifest["folder"], files, count)
+            return all_there(folder, ((name, size) for name, size, *_ in files), count)
 
         def look_aside() -> bool:
             with closing(self.ledger.another()) as ledger:
@@ -174,7 +179,8 @@ class DatasetsSpider(KaggleSpider):
 
         there = not known.overwritten
         if there and count:
-            there = await aside(look_aside) if count > _MANY_FILES else look(self.ledger)
+            far = bucket is not None or count > _MANY_FILES
+            there = await aside(look_aside) if far else look(self.ledger)
         if not there:
             self.accounts.note("files_gone")
         return manifest if there else None
@@ -211,21 +217,21 @@ class DatasetsSpider(KaggleSpider):
             yield Dataset(**record)
 
     def _download(self, key: str, record: dict[str, Any], incomplete: bool) -> Output:
-        ref, known = DatasetRef.parse(key), None
+        known = None
         if record["version"] and not self.refresh:
             known = self.ledger.known(key, str(record["version"]))
         if known is not None and known.files_refused:
             self.refused_before(key, Verdict.FAILED, known.files_refused)
             return
         try:
-            folder = folder_name(ref.owner, ref.slug)
+            folder = folder_of(key)
         except UnsafeName as error:
             self.logger.warning("Failed %s: %s", key, error)
             self.accounts.fail(key, "unsafe_name")
             return
-        place = f"output/{self.name}/dataset/{folder}"
+        place, in_store = self._place(folder), self.bucket is not None
         holder = self.ledger.holder(place, key)
-        if holder is not None and (self.config.workspace / place).is_dir():
+        if holder is not None and (in_store or (self.config.workspace / place).is_dir()):
             self.logger.warning("Failed %s: %s has files of %s", key, place, holder)
             self.accounts.fail(key, "name_collision")
             return
@@ -237,13 +243,14 @@ class DatasetsSpider(KaggleSpider):
             {"record": record, "incomplete": incomplete},
             otherwise="not_downloaded",
             sink={
-                "folder": place,
+                "folder": f"output/{self.name}/dataset/{folder}",
+                **({"store": place} if in_store else {}),
                 "only": list(self.args.only or ()),
                 "max_bytes": self.args.max_bytes,
                 "known": -1 if incomplete else len(record["file_explorer"]),
             },
             dataset_version_number=record["version"],
-            **_of(ref),
+            **_of(DatasetRef.parse(key)),
         )
 
     def files(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
@@ -260,13 +267,17 @@ class DatasetsSpider(KaggleSpider):
             self._looked(len(files) > len(record["file_explorer"]))
             yield Dataset(**{**record, "file_explorer": files})
 
+    def _place(self, folder: str) -> str:
+        """Where a dataset's files are: below the workspace, or a URI of the store."""
+        return f"{self.config.output(self.name)}/dataset/{folder}"
+
     @property
-    def page_folder(self) -> Path | None:
-        """``meta_data/`` for Kaggle's own list; for one that was narrowed or put in another order a
+    def page_place(self) -> str | None:
+        """``meta_data`` for Kaggle's own list; for one that was narrowed or put in another order a
         folder of its own in there, named after the arguments, since its pages hold other rows."""
         if self.args.refs or self.changed_only:
             return None
-        folder = self.config.workspace.absolute() / "output" / self.name / "meta_data"
+        folder = "meta_data"
         narrowed = [
             f"{name}={self.given[name]}"
             for name in self.args.given()
@@ -277,7 +288,7 @@ class DatasetsSpider(KaggleSpider):
         name = quote(",".join(sorted(narrowed)), safe="=, ")
         if len(name) > _LONGEST_FOLDER:
             name = f"{name[:_LONGEST_FOLDER]}-{sha256(name.encode()).hexdigest()[:12]}"
-        return folder / safe_name(name)
+        return f"{folder}/{safe_name(name)}"
 
     # -- decisions --------------------------------------------------------------------------------
 
@@ -383,6 +394,12 @@ _KEPT = (
     "tags",
     "currentVersionNumber",
 )
+
+
+def folder_of(key: str) -> str:
+    """The folder of a dataset's files; raises ``UnsafeName``."""
+    ref = DatasetRef.parse(key)
+    return folder_name(ref.owner, ref.slug)
 
 
 def _of(ref: DatasetRef) -> dict[str, Any]:

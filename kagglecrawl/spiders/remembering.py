@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from kagglecrawl.arguments import Arguments
 from kagglecrawl.items import record_of
-from kagglecrawl.kaggle.errors import OF_ANSWERS, OF_FILES, PERMANENT
+from kagglecrawl.kaggle.errors import OF_ANSWERS, OF_FILES, PERMANENT, StopCrawl
 from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import UNCHANGED, Accounts
 from kagglecrawl.state.ledger import Known, Ledger, LedgerRefused
@@ -156,13 +156,14 @@ class Remembering(Spider):
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """A ledger that cannot be read any more ends the crawl; its request is the next run's."""
+        """A ledger that cannot be read any more ends the crawl, or a store that refuses; its
+        request is the next run's."""
         try:
             yield
-        except LedgerRefused as error:
+        except (LedgerRefused, StopCrawl) as error:
             why = str(error)
             self.stopped_because = self.stopped_because or why[:1].upper() + why[1:]
-            raise CloseSpider("kaggle_failed") from None
+            raise CloseSpider(getattr(error, "reason", "kaggle_failed")) from None
 
     def again(self, key: str, version: str, item: Any) -> Output:
         """What the ledger has of a resource: its item, or, where only changes are wanted, nothing

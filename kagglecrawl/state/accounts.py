@@ -69,6 +69,8 @@ class Accounts:
             self._admitted = store.admitted()
         #: Pages of which something has changed since they were last looked at.
         self.touched: set[int] = set()
+        #: The crawl ends: what is under way is to be given up now.
+        self.ending = False
 
     # -- what a spider says -----------------------------------------------------------------------
 
@@ -162,6 +164,14 @@ class Accounts:
         began at its first row, the spider knows.)"""
         ends = self.counts("ended/")
         return bool(ends) and ends.keys() == {End.LAST} and not self.count("lists_failed")
+
+    def receipts(self, key: str, folder: str) -> tuple[int, int] | None:
+        """How many of a resource's files are safe in this folder as far as the job knows, and
+        their bytes; None if it has not fetched them there."""
+        transfer = self._store.transfer(key)
+        if transfer is None or transfer.folder != folder or not transfer.finished:
+            return None
+        return self._store.members_done(transfer.number)
 
     # -- a sample ---------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 In this order, so that a kill in between is made good when the job is opened again: feeds are
 flushed (a tail that no commit knows of is cut off), the store is committed, page files are written
 (a whole page without its file gets it), the ledger is told (what it was not told is still noted).
+Page files that take long are put beside the crawl (page_queue.py), which waits for them at its end.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import contextlib
 import errno
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from scrapy.statscollectors import StatsCollector
 from scrapy.utils.asyncio import CallLaterResult, call_later
 
+from kagglecrawl.kaggle.errors import StopCrawl
 from kagglecrawl.kaggle.paging import PAGE_ROWS
+from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
 from kagglecrawl.state.feeds import Feeds
 from kagglecrawl.state.ledger import LedgerFull, LedgerRefused
 from kagglecrawl.state.outbox import Outbox
-from kagglecrawl.state.pages import PageFiles
+from kagglecrawl.state.page_queue import PageQueue
+from kagglecrawl.state.pages import Pages
 from kagglecrawl.state.store import Store, Verdict
 
 logger = logging.getLogger(__name__)
@@ -36,7 +41,7 @@ class Commits:
     """Flushes, commits and writes pages, a few times a second while anything changes.
 
     ``stop`` is called with a sentence and Scrapy's finish reason when that has become impossible;
-    nothing is done after it.
+    nothing is done after it. ``folder`` is that of the job.
     """
 
     def __init__(
@@ -44,10 +49,11 @@ class Commits:
         store: Store,
         feeds: Feeds,
         accounts: Accounts,
-        pages: PageFiles | None,
+        pages: Pages | None,
         outbox: Outbox | None,
         stats: StatsCollector,
         stop: Callable[[str, str], None],
+        folder: Path | None = None,
     ) -> None:
         self._store = store
         self._feeds = feeds
@@ -56,14 +62,26 @@ class Commits:
         self._outbox = outbox
         self._stats = stats
         self._stop = stop
+        #: Of pages that are put beside the crawl.
+        self._queue: PageQueue | None = None
+        if pages is not None and pages.aside:
+            self._queue = PageQueue(
+                pages,
+                self._page,
+                lambda: accounts.touched,
+                self._page_written,
+                self._pages_found,
+                self._page_broken,
+                folder,
+            )
         self._timer: CallLaterResult | None = None
         #: Of this run's stats, what the store has counted already.
         self._counted: dict[str, int] = {}
-        self.broken = False
+        self.broken = self._closing = False
 
     def soon(self) -> None:
         """Something has changed."""
-        if self._timer is None and not self.broken:
+        if self._timer is None and not (self.broken or self._closing):
             self._timer = call_later(EVERY, self.now)
 
     def now(self) -> None:
@@ -108,17 +126,28 @@ class Commits:
             self._timer.cancel()
             self._timer = None
 
-    async def close(self, *, finished: bool, stored: bool) -> None:
-        """The last of this run, with which the job is ``finished`` or not. The feeds are closed;
-        all that was to be ``stored`` there is."""
-        if self.broken or self._outbox is None:
-            return
+    async def close(self, *, finished: bool) -> str:
+        """The last of this run, with which the job is ``finished`` or not: feeds and pages get to
+        their places, and the ledger is told. Returns in a word what could not be stored, or
+        nothing."""
+        self._closing = True
+        stored = await self._feeds.close(finished=finished)
+        missing = 0
+        if self._queue is not None and not self.broken:
+            missing = await self._queue.close(finished=finished)
+            self._stats.set_value("kaggle/pages_missing", missing)
+        if self._outbox is not None and not self.broken:
+            await self._tell(self._outbox, finished=finished, stored=stored)
+        if not stored:
+            return "feeds_not_stored"
+        return "pages_not_stored" if missing and finished else ""
+
+    async def _tell(self, outbox: Outbox, *, finished: bool, stored: bool) -> None:
+        """The last that the ledger is told."""
         try:
             whole, delayed = self._accounts.walked_whole(), self._feeds.delayed
             written = stored and not self._feeds.unstored
-            await self._outbox.close(
-                finished=finished, whole=whole, delayed=delayed, written=written
-            )
+            await outbox.close(finished=finished, whole=whole, delayed=delayed, written=written)
         except (OSError, sqlite3.Error, LedgerRefused) as error:
             self._break_of_a_file(error)
 
@@ -126,12 +155,12 @@ class Commits:
         """Write the whole pages whose file is not there."""
         if self._pages is None:
             return
-        present = self._pages.present()
-        listed = self._store.pages()
-        self._accounts.touched |= {
-            page for page, written in listed if not written or page not in present
-        }
-        self._write_pages()
+        self._accounts.touched |= {page for page, written in self._store.pages() if not written}
+        if self._queue is None:
+            self._pages_found(self._pages.present())
+        else:
+            self._queue.look()
+            self._write_pages()
 
     def show(self) -> None:
         """Put the job's counts into the stats."""
@@ -153,17 +182,51 @@ class Commits:
     def _break(self, why: str, reason: str = "kaggle_failed") -> None:
         self.broken = True
         self.cancel()
+        if self._queue is not None:
+            self._queue.end()
         self._stop(f"{why}, {_MEND}", reason)
+
+    # -- pages ------------------------------------------------------------------------------------
 
     def _write_pages(self) -> None:
         touched, self._accounts.touched = self._accounts.touched, set()
         if self._pages is None:
             return
         for page in sorted(touched):
-            if self._store.page_is_whole(page, PAGE_ROWS, (BEYOND_SAMPLE,)):
-                self._pages.write(page, self._store.page_rows(page))
-                self._store.page_written(page)
-                self._stats.inc_value("kaggle/pages_written")
+            whole = self._store.page_is_whole(page, PAGE_ROWS, (BEYOND_SAMPLE,))
+            if self._queue is not None:
+                self._queue.changed(page, whole=whole)
+            elif whole:
+                self._pages.write(page, self._page(page))
+                self._page_written(page)
+
+    def _page(self, number: int) -> Iterator[bytes]:
+        return (f"{row}\n".encode() for row in self._store.page_rows(number))
+
+    def _page_written(self, number: int) -> None:
+        if not self.broken:
+            self._store.page_written(number)
+            self._stats.inc_value("kaggle/pages_written")
+            self.soon()
+
+    def _pages_found(self, present: set[int]) -> None:
+        """So many are there; whoever is not is written."""
+        lost = {page for page, written in self._store.pages() if written and page not in present}
+        self._accounts.touched |= lost
+        if self._queue is None or self._closing:
+            self._write_pages()
+        else:
+            self.soon()  # others may have changed, and are not committed
+
+    def _page_broken(self, error: Exception) -> None:
+        """The store refuses a page, or the job cannot note it."""
+        if isinstance(error, StopCrawl):
+            self._stop(str(error), error.reason)
+        elif isinstance(error, OSError | sqlite3.Error):
+            self._break_of_a_file(error)
+        else:
+            logger.error("A page file failed", exc_info=error)
+            self._break(f"A page file cannot be put into the store ({clean(repr(error))})")
 
     def _count_requests(self) -> None:
         """The store counts over all runs what the stats count of this one."""

@@ -15,7 +15,7 @@ FILE = "kagglecrawl.sqlite"
 #: In the header of the file: "kglc". Anything else is not ours.
 APPLICATION_ID = 0x6B676C63
 #: Raised by one when the tables change.
-VERSION = 3
+VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -73,13 +73,16 @@ CREATE TABLE member (
     transfer INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,
     packed INTEGER NOT NULL, crc32 INTEGER NOT NULL, method INTEGER NOT NULL,
     offset INTEGER NOT NULL, reason TEXT NOT NULL,
-    sha256 BLOB,                      -- of one that is on disk
+    sha256 BLOB,                      -- of one that is had: on disk, or in the store
     place BLOB,                       -- a stand-in for its path; no two have the same
+    etag TEXT NOT NULL DEFAULT '',    -- of one that is in the store: its receipt
+    upload TEXT NOT NULL DEFAULT '',  -- the id of its multipart upload that is under way
     PRIMARY KEY (transfer, number)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX member_place ON member (transfer, place) WHERE place IS NOT NULL;
 CREATE INDEX member_wanted ON member (transfer, offset, number)
     WHERE reason = '' AND sha256 IS NULL;
+CREATE INDEX member_upload ON member (transfer, number) WHERE upload <> '';
 """
 
 

@@ -22,6 +22,7 @@ from scrapy.utils.misc import arg_to_iter
 from scrapy.utils.python import global_object_name
 from twisted.python.failure import Failure
 
+from kagglecrawl.kaggle.errors import KaggleError, StopCrawl
 from kagglecrawl.state.store import Verdict
 
 
@@ -288,9 +289,15 @@ class Witness:
                 lease.dropped = reason
 
     def _item_error(self, response: Response | Failure | None, failure: Failure) -> None:
-        lease = _of_answer(response)
-        if lease is not None:
-            lease.fail(f"pipeline_{type(failure.value).__name__}")
+        lease, error = _of_answer(response), failure.value
+        if lease is None:
+            return
+        if isinstance(error, StopCrawl):
+            lease.instead = lease.request  # the crawl ends; the next run makes it again
+        elif isinstance(error, KaggleError):
+            lease.fail(error.slug)
+        else:
+            lease.fail(f"pipeline_{type(error).__name__}")
 
     def _spider_error(self, failure: Failure, response: Response | Failure | None) -> None:
         """Also what a spider middleware has raised."""

@@ -141,8 +141,9 @@ class Ledger:
                 return record
         return None
 
-    def files(self, key: str, version: str) -> Iterator[tuple[str, int, bytes]]:
-        """Name, size in bytes and SHA-256 of the files that are kept of this version, by name.
+    def files(self, key: str, version: str) -> Iterator[tuple[str, int, bytes, str]]:
+        """Name, size in bytes, SHA-256 and ETag (of one in a store, else empty) of the files that
+        are kept of this version, by name.
 
         They are read piece by piece: what else is done with the ledger meanwhile is no harm.
         """
@@ -150,7 +151,7 @@ class Ledger:
             return
         after = ""
         while files := self._look(
-            "SELECT name, size, sha256 FROM file WHERE version = ? AND name > ? "
+            "SELECT name, size, sha256, etag FROM file WHERE version = ? AND name > ? "
             "ORDER BY name LIMIT ?",
             (found[0][0], after, _FILES),
         ):
@@ -282,8 +283,9 @@ class Ledger:
         ).fetchone()
         file.execute("DELETE FROM file WHERE version = ?", (version,))
         file.executemany(
-            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)",
-            ((version, name, size, sha256) for name, size, sha256 in theirs(outcome.files)),
+            "INSERT OR REPLACE INTO file (version, name, size, sha256, etag) "
+            "VALUES (?, ?, ?, ?, ?)",
+            ((version, *file) for file in theirs(outcome.files)),
         )
 
     def _met(self, file: sqlite3.Connection, key: str, at: float) -> int:

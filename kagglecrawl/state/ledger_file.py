@@ -15,7 +15,9 @@ from kagglecrawl.kaggle.redaction import clean
 
 APPLICATION_ID = 0x6B636C64  # "kcld"
 #: Raised by one when the tables change.
-VERSION = 1
+VERSION = 2
+#: The oldest that can be read as it is, and is brought to this one when it is first written.
+OLDEST = 1
 
 #: Seconds that another process may hold the file.
 TIMEOUT = 1.0
@@ -71,6 +73,7 @@ CREATE TABLE version (
     """
 CREATE TABLE file (
     version INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, sha256 BLOB NOT NULL,
+    etag TEXT NOT NULL DEFAULT '',         -- of one in a store: what that must say of it
     PRIMARY KEY (version, name)
 ) WITHOUT ROWID""",
     """
@@ -101,18 +104,52 @@ class LedgerBusy(LedgerRefused):
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A file that is there; an empty one gets its tables."""
+    """A file that is there; an empty one gets its tables, and one of an older format the columns
+    that it has not."""
     check_kind(path)
     file = sqlite3.connect(path, isolation_level=None, timeout=TIMEOUT)
     try:
         if not _has_tables(file):
             _make_tables(file)
-        check_ours(file, path)
+        if check_ours(file, path) < VERSION:
+            _upgrade(file)
         # What it has taken the job forgets, so it must outlive a power cut too.
         file.execute("PRAGMA journal_mode = WAL")
         file.execute("PRAGMA synchronous = FULL")
         file.execute("PRAGMA cache_size = -16000")
         file.execute("PRAGMA journal_size_limit = 16000000")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def open_to_read(path: Path, *, shared: bool = False) -> sqlite3.Connection:
+    """For reading alone, as of now; ``shared`` by threads that take turns, and as of each look."""
+    try:
+        return _connect_to_read(path, "mode=ro", shared=shared)
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        refused = any(words in str(error) for words in ("unable to open", "readonly"))
+        if not refused or (log.exists() and log.stat().st_size):
+            raise
+        # A folder that cannot be written, where SQLite cannot make what readers share.
+        return _connect_to_read(path, "mode=ro&immutable=1", shared=shared)
+
+
+def _connect_to_read(path: Path, mode: str, *, shared: bool) -> sqlite3.Connection:
+    file = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}",
+        uri=True,
+        isolation_level=None,
+        timeout=TIMEOUT,
+        check_same_thread=not shared,
+    )
+    try:
+        check_ours(file, path)
+        if not shared:
+            file.execute("BEGIN")
+        file.execute("SELECT count(*) FROM resource WHERE id = 0").fetchone()  # from here on
     except BaseException:
         file.close()
         raise
@@ -133,6 +170,15 @@ def _make_tables(file: sqlite3.Connection) -> None:
     file.execute("COMMIT")
 
 
+def _upgrade(file: sqlite3.Connection) -> None:
+    file.execute("BEGIN IMMEDIATE")
+    (version,) = file.execute("PRAGMA user_version").fetchone()
+    if version < VERSION:  # else another process was quicker
+        file.execute("ALTER TABLE file ADD COLUMN etag TEXT NOT NULL DEFAULT ''")
+        file.execute(f"PRAGMA user_version = {VERSION}")
+    file.execute("COMMIT")
+
+
 def check_kind(path: Path) -> None:
     """Raise ``LedgerRefused`` for what is there but is no file, and ``OSError``."""
     mode = path.lstat().st_mode
@@ -142,16 +188,18 @@ def check_kind(path: Path) -> None:
         raise LedgerRefused(cannot(path, "it is no file"))
 
 
-def check_ours(file: sqlite3.Connection, path: Path) -> None:
-    """Raise ``LedgerRefused`` unless it is a ledger of this format, and ``sqlite3.Error``."""
+def check_ours(file: sqlite3.Connection, path: Path) -> int:
+    """The format of a ledger; raises ``LedgerRefused`` unless it is one that can be read, and
+    ``sqlite3.Error``."""
     (ours,) = file.execute("PRAGMA application_id").fetchone()
-    (version,) = file.execute("PRAGMA user_version").fetchone()
+    version = int(file.execute("PRAGMA user_version").fetchone()[0])
     if ours != APPLICATION_ID:
         raise LedgerRefused(cannot(path, "it is another program's"))
-    if version != VERSION:
+    if not OLDEST <= version <= VERSION:
         made = "a newer" if version > VERSION else "an older"
         why = f"{made} kagglecrawl made it: format {version}, and this one knows {VERSION}"
         raise LedgerRefused(cannot(path, why))
+    return version
 
 
 def check_place(path: Path) -> None:

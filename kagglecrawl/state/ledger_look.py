@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 import os
 import re
-import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import translate
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from threading import Lock
+from typing import Any, NamedTuple, Self
 
+from kagglecrawl.kaggle.names import folded
 from kagglecrawl.state.ledger_file import (
     ANEW,
-    TIMEOUT,
     cannot,
     check_kind,
     check_ours,
+    open_to_read,
     translated,
 )
 from kagglecrawl.state.ledger_file import LedgerRefused as LedgerRefused
@@ -34,6 +36,9 @@ _WITH_FILES = (
     "ORDER BY files_at DESC, id DESC LIMIT 1)"
 )
 
+
+#: Resources that are read at a time.
+_KEPT = 500
 
 #: What stands for the version of a resource that has none.
 _NO_VERSION = (None, "", "", None, None, "", 0, 0, None, None)
@@ -132,6 +137,36 @@ class Row:
         return str((self.manifest or {}).get("folder", ""))
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The files that are stored of one resource, as the ledger has them: those of the version whose
+    files came last. ``overwritten``: files of another have come to the same folder since.
+
+    ``folder`` is below the workspace, or in a store a whole URI. ``number`` and ``at`` change when
+    the files do.
+    """
+
+    source: str
+    spider: str
+    key: str
+    version: str
+    number: int
+    at: float
+    files: int
+    bytes: int
+    overwritten: bool
+    folder: str
+
+
+class KeptFile(NamedTuple):
+    """One of them: bytes, SHA-256, and the ETag that it must have in a store, if that is known."""
+
+    name: str
+    size: int
+    sha256: bytes
+    etag: str
+
+
 class Look:
     """A ledger as it is now, which changes nothing of it. All methods raise ``LedgerRefused``."""
 
@@ -141,7 +176,7 @@ class Look:
             if not os.path.lexists(path) or (path.is_file() and not path.stat().st_size):
                 raise NoLedger(f"no ledger at {path}: it is made by the first crawl")
             check_kind(path)
-            self._file = _open(path)
+            self._file = open_to_read(path)
 
     def close(self) -> None:
         """Let the file go."""
@@ -264,33 +299,100 @@ class Look:
         return found
 
 
+class Shelf:
+    """What the ledger has of files, for whoever compares them for hours: each look is short, so no
+    crawl's log grows for it, and sees the ledger as it is then.
+
+    Several threads may share one. All methods raise ``LedgerRefused``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        with translated(path):
+            try:
+                check_kind(path)
+            except FileNotFoundError:
+                raise NoLedger(f"there is no ledger at {path} yet: a crawl makes one") from None
+            self._file = open_to_read(path, shared=True)
+            version = check_ours(self._file, path)
+        # one of format 1 has none, until a crawl writes it
+        self._columns = f"name, size, sha256, {'etag' if version > 1 else repr('')}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._file.close()
+
+    def kept(self, spider: str = "") -> Iterator[Kept]:
+        """All resources that have files, by source, spider and key."""
+        after = ("", "", "")
+        while rows := self._kept(
+            "(r.source, r.resource, r.key) > (?, ?, ?) AND ? IN ('', r.resource) "
+            "ORDER BY r.source, r.resource, r.key LIMIT ?",
+            (*after, spider, _KEPT),
+        ):
+            yield from rows
+            after = (rows[-1].source, rows[-1].spider, rows[-1].key)
+
+    def now(self, kept: Kept) -> Kept | None:
+        """The same resource, as it is now."""
+        whose = (kept.source, kept.spider, kept.key)
+        found = self._kept("r.source = ? AND r.resource = ? AND r.key = ?", whose)
+        return found[0] if found else None
+
+    def _kept(self, where: str, values: tuple[Any, ...]) -> list[Kept]:
+        rows = self._rows(
+            "SELECT r.source, r.resource, r.key, v.version, v.id, v.files_at, v.files, v.bytes, "
+            "EXISTS (SELECT 1 FROM version AS o WHERE o.place = v.place "
+            "AND o.files_at > v.files_at), v.manifest "
+            f"FROM resource AS r JOIN version AS v ON v.id = {_WITH_FILES} WHERE {where}",
+            values,
+        )
+        return [Kept(*(*row[:8], bool(row[8]), self._folder(row[9], row[2]))) for row in rows]
+
+    def _folder(self, manifest: str, key: str) -> str:
+        try:
+            return str(json.loads(manifest)["folder"])
+        except (ValueError, TypeError, KeyError):
+            why = f"what it has of the files of {key} is no manifest"
+            raise LedgerRefused(cannot(self._path, why, ANEW)) from None
+
+    def files(self, number: int, first: str, limit: int, *, behind: bool = False) -> list[KeptFile]:
+        """So many files of a version (``Kept.number``), by name, from this name on, or ``behind``
+        it."""
+        where = f"version = ? AND name {'>' if behind else '>='} ?"
+        rows = self._rows(
+            f"SELECT {self._columns} FROM file WHERE {where} ORDER BY name LIMIT ?",
+            (number, first, limit),
+        )
+        return [KeptFile(*row) for row in rows]
+
+    def has_folder(self, folder: str) -> bool:
+        """Are, or were, any resource's files in this folder?"""
+        return self._any("SELECT 1 FROM version WHERE place = ? LIMIT 1", (folded(folder),))
+
+    def of_another_version(self, kept: Kept, name: str) -> bool:
+        """Is this a file of another version that went to the same folder?"""
+        return self._any(
+            "SELECT 1 FROM version AS v JOIN file AS f ON f.version = v.id "
+            "WHERE v.place = ? AND v.id <> ? AND f.name = ? LIMIT 1",
+            (folded(kept.folder), kept.number, name),
+        )
+
+    def _any(self, query: str, values: tuple[Any, ...]) -> bool:
+        with suppress(UnicodeEncodeError):  # a disk may have names that are no text
+            return bool(self._rows(query, values))
+        return False
+
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with translated(self._path), self._lock:
+            return self._file.execute(query, values).fetchall()
+
+
 def _where(conditions: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """Those that have a value, as SQL, and the values."""
     given = {text: value for text, value in conditions.items() if value not in {None, ""}}
     return f"WHERE {' AND '.join(given)}" if given else "", tuple(given.values())
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """For reading alone, as of now."""
-    try:
-        return _connect(path, "mode=ro")
-    except sqlite3.OperationalError as error:
-        log = path.with_name(f"{path.name}-wal")
-        refused = any(words in str(error) for words in ("unable to open", "readonly"))
-        if not refused or (log.exists() and log.stat().st_size):
-            raise
-        # A folder that cannot be written, where SQLite cannot make what readers share.
-        return _connect(path, "mode=ro&immutable=1")
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?{mode}"
-    file = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=TIMEOUT)
-    try:
-        check_ours(file, path)
-        file.execute("BEGIN")
-        file.execute("SELECT count(*) FROM resource WHERE id = 0").fetchone()  # from here on
-    except BaseException:
-        file.close()
-        raise
-    return file

@@ -168,10 +168,10 @@ class Outbox:
             written=written,
         )
 
-    def _files(self, transfer: int) -> Iterator[tuple[str, int, bytes]]:
+    def _files(self, transfer: int) -> Iterator[tuple[str, int, bytes, str]]:
         after = 0
         while members := self._store.stored_members(transfer, after, _FILES):
             after = members[-1].number + 1
             for member in members:
                 if member.sha256 is not None and not member.name.endswith("/"):
-                    yield member.name, member.size, member.sha256
+                    yield member.name, member.size, member.sha256, member.etag

@@ -14,7 +14,8 @@ class Outcome:
     seconds since the epoch. ``record`` is JSON (of one that has failed as well, if its files alone
     could not be had); None: what is kept of it stays.
     ``manifest`` is ``items.Download`` as JSON, ``choice`` says which files were wanted, and
-    ``files`` has name, size in bytes and SHA-256 of each; it is read once, and not into memory.
+    ``files`` has name, size in bytes, SHA-256 and, of one in a store, ETag of each; it is read
+    once, and not into memory.
     Without a manifest no files were asked for, and what is kept of them stays.
     """
 
@@ -27,7 +28,7 @@ class Outcome:
     record: str | None = None
     choice: str = ""
     manifest: str | None = None
-    files: Iterable[tuple[str, int, bytes]] = ()
+    files: Iterable[tuple[str, int, bytes, str]] = ()
     #: Is its row at its place in all feeds?
     written: bool = True
     #: When a list had this version (seconds since the epoch), 0 if none had: of two versions that

@@ -1,7 +1,8 @@
 """Page files: ``page_<n>.jsonl``, the rows of one page of a list, whole or absent.
 
 A page is 20 rows of the list, counted from 1, whatever page size Kaggle grants; rows are in the
-list's order. A file is written beside, made safe on disk and renamed.
+list's order. A file on disk is written beside, made safe and renamed; in a store it is an object
+(kagglecrawl/s3/pages.py), which takes longer and may fail for now (page_queue.py).
 """
 
 from __future__ import annotations
@@ -11,31 +12,52 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Protocol
 
 from scrapy import Spider
+
+
+class Pages(Protocol):
+    """The page files of one list, wherever they are."""
+
+    @property
+    def aside(self) -> bool:
+        """Does a method take long, or fail for now (``KaggleError``)? Then it is called in a
+        thread, ``write`` several times at once, each for another page."""
+
+    def write(self, number: int, pieces: Iterable[bytes]) -> None:
+        """Write or replace a page; where it raises, the page is whole or as it was."""
+
+    def present(self) -> set[int]:
+        """The numbers of the pages that are there; removes what killed processes left of others."""
+
+    def close(self) -> None:
+        """No more waits: what is under way ends soon, done or not."""
+
+
+def pages_of(spider: Spider) -> Pages | None:
+    """Where the spider wants its pages, if it has any: its ``pages``, or the ``page_folder``."""
+    pages: Pages | None = getattr(spider, "pages", None)
+    folder: Path | None = getattr(spider, "page_folder", None)
+    return pages or (None if folder is None else PageFiles(folder))
 
 
 class PageFiles:
     """The page files of one list, in one folder."""
 
+    aside = False
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @classmethod
-    def of_spider(cls, spider: Spider) -> Self | None:
-        """Where the spider wants its pages, if it has any."""
-        folder = getattr(spider, "page_folder", None)
-        return None if folder is None else cls(folder)
-
-    def write(self, number: int, lines: Iterable[str]) -> None:
+    def write(self, number: int, pieces: Iterable[bytes]) -> None:
         """Write or replace a page; raises ``OSError``, and the page is as it was."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(number)
         beside = path.with_name(f".page_{number}.{os.getpid()}.jsonl.incomplete")
         try:
-            with beside.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{line}\n" for line in lines)
+            with beside.open("wb") as file:
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
@@ -56,6 +78,9 @@ class PageFiles:
             if begun and not _runs(int(begun[1])):
                 path.unlink(missing_ok=True)
         return found
+
+    def close(self) -> None:
+        """Nothing waits here."""
 
     def _path(self, number: int) -> Path:
         return self._folder / f"page_{number}.jsonl"

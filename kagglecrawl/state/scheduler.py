@@ -49,7 +49,7 @@ from kagglecrawl.state.leases import (
 )
 from kagglecrawl.state.ledger import LedgerRefused
 from kagglecrawl.state.outbox import Outbox
-from kagglecrawl.state.pages import PageFiles
+from kagglecrawl.state.pages import pages_of
 from kagglecrawl.state.queue import Queue
 from kagglecrawl.state.quotas import QuotasRefused
 from kagglecrawl.state.store import Row, Store, Verdict
@@ -90,7 +90,7 @@ class KaggleScheduler(BaseScheduler):
         self._opened = self._closing = False
         #: Requests of start() so far.
         self._started = 0
-        #: Is the sum of the accounts right, and are all feeds at their places, at the end?
+        #: Is the sum of the accounts right, and are feeds and pages at their places, at the end?
         self.balanced = self.stored = True
         self._timers: list[CallLaterResult] = []
 
@@ -179,7 +179,7 @@ class KaggleScheduler(BaseScheduler):
             given = getattr(spider, "given", {})
             self._job = Job.take(folder, Identity.of(spider.name, given, self.crawler.settings))
         store = self._store = self._job.store if self._job else Store.in_memory()
-        pages = PageFiles.of_spider(spider)
+        pages = pages_of(spider)
         page_row = getattr(spider, "page_row", None) if pages else None
         outbox = Outbox.of_spider(spider, store, self._stats) if self._ours else None
         kept = getattr(spider, "kept", None) if outbox else None
@@ -190,7 +190,7 @@ class KaggleScheduler(BaseScheduler):
         self.feeds.open()
         self._run = begin_run(store, self.accounts)
         self._commits = Commits(
-            store, self.feeds, self.accounts, pages, outbox, self._stats, self._stop_crawl
+            store, self.feeds, self.accounts, pages, outbox, self._stats, self._stop_crawl, folder
         )
         self.transfers = Transfers(store, self._writing, self._commits.soon, self._commits.now)
         self._desk = Desk(store, self.accounts, self.feeds, self._stats, ours=self._ours)
@@ -226,6 +226,7 @@ class KaggleScheduler(BaseScheduler):
 
     def _interrupt(self) -> None:
         self._give_up_queued()
+        self.accounts.ending = True
         self.crawler.signals.send_catch_log(interrupted)
 
     def _leave(self) -> None:
@@ -238,20 +239,19 @@ class KaggleScheduler(BaseScheduler):
         for timer in self._timers:
             timer.cancel()
         self.holds.close()
-        finished = reason == "finished" and not self._commits.broken
+        finished, lacking = reason == "finished" and not self._commits.broken, ""
         with self._writing():
             if finished and not self._queue.any():
                 self.accounts.close_open(Verdict.FAILED, "nothing_came_of_it")
             self._commits.now()
             finished = finished and not self._commits.broken
-            self.stored = await self.feeds.close(finished=finished)
-            await self._commits.close(finished=finished, stored=self.stored)
+            lacking = await self._commits.close(finished=finished)
             if not self._commits.broken:
                 self._store.put("clean", "1")
                 self._store.put("run_ended", str(time.time()))
-                self._store.put("reason", reason if self.stored else "feeds_not_stored")
+                self._store.put("reason", lacking or reason)
                 self._store.commit()
-        self.stored = self.stored and not self._commits.broken
+        self.stored = not (lacking or self._commits.broken)
         self.balanced = self.accounts.balanced()
         self.accounts.close()
         self._commits.show()
@@ -270,8 +270,7 @@ class KaggleScheduler(BaseScheduler):
             self._put_back(lease, request)  # a middleware's: a retry, a redirect
             return True
         if lease is not None:
-            # the lease goes on with its own
-            request = lease.without_passing(unwrap(request.copy()))
+            request = lease.without_passing(unwrap(request.copy()))  # it goes on with its own
         if lease is not None or parent is not None:
             request.meta.pop("is_start_request", None)  # a copy of one is none
         if parent is not None and self._is_open(parent):

@@ -355,13 +355,13 @@ class Store(OutcomeStore):
             verdict == Verdict.PENDING or reason in absent for verdict, reason in verdicts
         )
 
-    def page_rows(self, number: int) -> list[str]:
-        """The lines of a page, in the list's order."""
+    def page_rows(self, number: int) -> Iterator[str]:
+        """The lines of a page, in the list's order; one at a time, since they may be large."""
         found = self._db.execute(
             "SELECT row FROM resource WHERE page = ? AND verdict = 'stored' ORDER BY position",
             (number,),
         )
-        return [row for (row,) in found if row is not None]
+        return (row for (row,) in found if row is not None)
 
     def page_written(self, number: int) -> None:
         """A page's file is at its place."""

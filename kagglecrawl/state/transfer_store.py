@@ -35,7 +35,8 @@ class TransferRow:
 
 class MemberRow(NamedTuple):
     """A member of a transfer's archive; ``reason`` says why it is left out, ``sha256`` that it is
-    on disk, ``size`` and ``packed`` are bytes."""
+    had (on disk, or in the store, whose ETag for it is ``etag`` then), ``size`` and ``packed`` are
+    bytes."""
 
     number: int
     name: str
@@ -46,9 +47,10 @@ class MemberRow(NamedTuple):
     offset: int
     reason: str
     sha256: bytes | None
+    etag: str = ""
 
 
-_MEMBER = "number, name, size, packed, crc32, method, offset, reason, sha256"
+_MEMBER = "number, name, size, packed, crc32, method, offset, reason, sha256, etag"
 _WANTED = "reason = '' AND sha256 IS NULL"
 
 
@@ -122,7 +124,7 @@ class TransferStore(Database):
         """Note members, each with its place; those are returned whose place another has."""
         done = self._db.executemany(
             f"INSERT OR IGNORE INTO member (transfer, place, {_MEMBER}) "  # noqa: S608
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((transfer, place, *member) for member, place in members),
         )
         if done.rowcount == len(members):
@@ -160,7 +162,7 @@ class TransferStore(Database):
         return int(found[0])
 
     def stored_members(self, transfer: int, after: int, limit: int) -> list[MemberRow]:
-        """Those on disk, from this number on."""
+        """Those that are had, from this number on."""
         found = self._db.execute(
             f"SELECT {_MEMBER} FROM member WHERE transfer = ? AND number >= ? "  # noqa: S608
             "AND sha256 IS NOT NULL ORDER BY number LIMIT ?",
@@ -183,21 +185,45 @@ class TransferStore(Database):
         ).fetchone()
         return int(found[0])
 
-    def members_at(
-        self, transfer: int, members: Iterable[tuple[int, int | None, bytes | None]]
-    ) -> None:
-        """Number, size and checksum of members that are on disk; without these, of some that are
-        not. A size that was not known before is noted."""
-        self._db.executemany(
-            "UPDATE member SET sha256 = ?, size = coalesce(?, size) "
-            "WHERE transfer = ? AND number = ?",
-            ((sha256, size, transfer, number) for number, size, sha256 in members),
+    def members_named(self, transfer: int, places: Sequence[bytes]) -> list[MemberRow]:
+        """Those that have these places, at most 2000."""
+        marks = ", ".join("?" * len(places))
+        found = self._db.execute(
+            f"SELECT {_MEMBER} FROM member WHERE transfer = ? AND place IN ({marks})",  # noqa: S608
+            (transfer, *places),
         )
+        return [MemberRow(*row) for row in found]
+
+    def members_at(
+        self, transfer: int, members: Iterable[tuple[int, int | None, bytes | None, str]]
+    ) -> None:
+        """Number, size, checksum and ETag of members that are had; without checksum and size, of
+        some that are not. A size that was not known before is noted. An upload is over."""
+        self._db.executemany(
+            "UPDATE member SET sha256 = ?, size = coalesce(?, size), etag = ?, upload = '' "
+            "WHERE transfer = ? AND number = ?",
+            ((sha256, size, etag, transfer, number) for number, size, sha256, etag in members),
+        )
+
+    def member_uploading(self, transfer: int, number: int, upload: str) -> None:
+        """The id of its multipart upload; empty when there is none any more."""
+        self._db.execute(
+            "UPDATE member SET upload = ? WHERE transfer = ? AND number = ?",
+            (upload, transfer, number),
+        )
+
+    def members_uploading(self, transfer: int) -> list[tuple[int, str, str]]:
+        """Number, name and upload id of those whose multipart upload was begun."""
+        return self._db.execute(
+            "SELECT number, name, upload FROM member WHERE transfer = ? AND upload <> '' "
+            "ORDER BY number",
+            (transfer,),
+        ).fetchall()
 
     def member_left_out(self, transfer: int, number: int, reason: str) -> None:
         """It cannot be had."""
         self._db.execute(
-            "UPDATE member SET reason = ?, sha256 = NULL, place = NULL "
+            "UPDATE member SET reason = ?, sha256 = NULL, place = NULL, etag = '' "
             "WHERE transfer = ? AND number = ?",
             (reason, transfer, number),
         )
@@ -211,7 +237,7 @@ class TransferStore(Database):
         ).fetchall()
 
     def members_done(self, transfer: int) -> tuple[int, int]:
-        """How many files are on disk, and their bytes."""
+        """How many files are had, and their bytes."""
         found = self._db.execute(
             "SELECT count(*), coalesce(sum(size), 0) FROM member "
             "WHERE transfer = ? AND sha256 IS NOT NULL AND name NOT LIKE '%/'",

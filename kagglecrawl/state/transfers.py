@@ -1,8 +1,9 @@
 """What the job knows of the files of its resources: each transfer, and every member of it.
 
 A transfer is the files of one resource. Its members are noted as its directory is read, and each
-that is on disk gets its sha256. All of it counts at the next commit, as everything of the job's
-does, so a killed process has at most lost the note of what it had just written.
+that is had, on disk or in a store, gets its sha256. All of it counts at the next commit, as
+everything of the job's does, so a killed process has at most lost the note of what it had just
+written.
 """
 
 from __future__ import annotations
@@ -34,6 +35,16 @@ class Listed(NamedTuple):
     method: int
     offset: int
     reason: str
+
+
+class Done(NamedTuple):
+    """A member that is safe where it belongs: ``size`` in bytes, and in a store the ETag that it
+    must have there."""
+
+    number: int
+    size: int
+    sha256: bytes
+    etag: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,8 @@ class Transfers:
         return self._store.transfer(key)
 
     def begin_anew(self, number: int, validator: str, size: int) -> None:
-        """All that was known is of another object, or of none."""
+        """All that was known is of another object, or of none. Uploads are forgotten as well, so
+        they are to be aborted before."""
         with self._write():
             self._store.forget_members(number)
             self._store.put_transfer(number, validator, size, 0, 0, listed=False)
@@ -176,8 +188,28 @@ class Transfers:
         return self._store.size_wanted(number)
 
     def stored(self, number: int, after: int, limit: int) -> list[MemberRow]:
-        """Members that are on disk, by their number from ``after`` on."""
+        """Members that are had, by their number from ``after`` on."""
         return self._store.stored_members(number, after, limit)
+
+    def named(self, number: int, names: Sequence[str]) -> dict[str, MemberRow]:
+        """The members of these exact names, of which there are at most 1000, by their names;
+        neither folders nor those that are left out are among them."""
+        wanted = set(names)
+        places = {_place(name, exact=exact) for name in wanted for exact in (True, False)}
+        rows = self._store.members_named(number, [place for place in places if place])
+        return {row.name: row for row in rows if row.name in wanted}
+
+    def uploading(self, number: int, member: int, upload: str) -> None:
+        """A member's multipart upload has this id; empty: it has none any more. Lasts at once: an
+        upload that nobody knows would be left in the store."""
+        with self._write():
+            self._store.member_uploading(number, member, upload)
+            self.commit()
+
+    def uploads(self, number: int) -> list[tuple[int, str, str]]:
+        """Multipart uploads that were begun and are not over: the member's number, its name, and
+        the upload's id."""
+        return self._store.members_uploading(number)
 
     def count(self, number: int) -> int:
         """How many files the directory lists."""
@@ -190,13 +222,13 @@ class Transfers:
     def done(
         self,
         number: int,
-        digests: Sequence[tuple[int, int, bytes]],
+        digests: Sequence[Done],
         position: int,
         crc32c: int,
         left_out: Sequence[tuple[int, str]] = (),
     ) -> None:
-        """These members (number, size in bytes, sha256) are safe on disk, and the others cannot be
-        had (number, reason in a word). All bytes of the object before ``position`` were read;
+        """These members are safe where they belong, and the others cannot be had (number, reason
+        in a word). All bytes of the object before ``position`` were read;
         ``crc32c`` is their checksum, or -1 if some were passed over."""
         with self._write():
             self._store.members_at(number, digests)
@@ -208,7 +240,7 @@ class Transfers:
     def missing(self, number: int, members: Iterable[int]) -> None:
         """These were noted as done, and are not there."""
         with self._write():
-            self._store.members_at(number, ((member, None, None) for member in members))
+            self._store.members_at(number, ((member, None, None, "") for member in members))
 
     def finish(self, number: int) -> None:
         """All that is wanted is at its place."""

@@ -13,11 +13,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from kagglecrawl.state.transfers import Meter
+from kagglecrawl.state.transfers import Done, Meter
 from kagglecrawl.transfer.disk import DiskGuard, unwritable
-from kagglecrawl.transfer.files import BATCH, listed
 from kagglecrawl.transfer.members import Choice, Member, shown
 from kagglecrawl.transfer.notes import Notes
+from kagglecrawl.transfer.receiver import BATCH, listed
 from kagglecrawl.transfer.source import PIECE
 from kagglecrawl.transfer.staging import Staging, remove_tree
 
@@ -42,7 +42,7 @@ def adopt(staging: Staging, choice: Choice, notes: Notes, guard: DiskGuard, mete
 
 def _adopt(staging: Staging, choice: Choice, notes: Notes, guard: DiskGuard, meter: Meter) -> None:
     notes.begin_anew("", 0)
-    digests: list[tuple[int, int, bytes]] = []
+    digests: list[Done] = []
     for number, path in enumerate(_entries(staging.folder)):
         member = _member(number, path, staging.folder)
         reason = (_ANY if member.is_folder else choice).why_not(member)
@@ -51,7 +51,7 @@ def _adopt(staging: Staging, choice: Choice, notes: Notes, guard: DiskGuard, met
             logger.info("Left out %s (%s)", shown(member.name), reason)
             _remove(path)
             continue
-        digests.append((number, member.size, _sha256(path, meter)))
+        digests.append(Done(number, member.size, _sha256(path, meter)))
         staging.written(path)
         meter.files += 1
         if len(digests) >= BATCH:

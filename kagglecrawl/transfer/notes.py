@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from kagglecrawl.state.store import MemberRow, TransferRow
-from kagglecrawl.state.transfers import Listed, Transfers
+from kagglecrawl.state.transfers import Done, Listed, Transfers
 
 T = TypeVar("T")
 
@@ -55,18 +55,30 @@ class Notes:
         return self._ask(lambda: self._job.size_wanted(self._number))
 
     def stored(self, after: int, limit: int) -> list[MemberRow]:
-        """Members that are on disk, from this number on."""
+        """Members that are had, from this number on."""
         return self._ask(lambda: self._job.stored(self._number, after, limit))
+
+    def named(self, names: Sequence[str]) -> dict[str, MemberRow]:
+        """The members of these exact names, at most 1000, by their names."""
+        return self._ask(lambda: self._job.named(self._number, names))
+
+    def uploading(self, member: int, upload: str) -> None:
+        """A member's multipart upload has this id, or none any more; it outlasts a kill."""
+        self._ask(lambda: self._job.uploading(self._number, member, upload))
+
+    def uploads(self) -> list[tuple[int, str, str]]:
+        """Uploads that are not over: the member's number, its name, and the upload's id."""
+        return self._ask(lambda: self._job.uploads(self._number))
 
     def done(
         self,
-        digests: Sequence[tuple[int, int, bytes]],
+        digests: Sequence[Done],
         left_out: Sequence[tuple[int, str]],
         position: int,
         crc32c: int,
     ) -> None:
-        """Members (number, bytes, sha256) that are safe on disk, others that cannot be had (number,
-        reason), and how far the object is read."""
+        """Members that are safe where they belong, others that cannot be had (number, reason), and
+        how far the object is read."""
         self._ask(lambda: self._job.done(self._number, digests, position, crc32c, left_out))
 
     def commit(self) -> None:

@@ -14,8 +14,8 @@ from isal import isal_zlib
 
 from kagglecrawl.state.store import MemberRow
 from kagglecrawl.transfer import zips
-from kagglecrawl.transfer.files import SMALL, member_of
 from kagglecrawl.transfer.members import BadMember
+from kagglecrawl.transfer.receiver import SMALL, member_of
 
 #: Bytes of an archive that are read in one piece at most.
 _WINDOW = 1 << 19

@@ -15,21 +15,35 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from kagglecrawl.kaggle.errors import Unusable
 from kagglecrawl.kaggle.names import check_path
+from kagglecrawl.state.store import MemberRow
+from kagglecrawl.state.transfers import Meter
+from kagglecrawl.transfer.disk import DiskGuard, unwritable
+from kagglecrawl.transfer.files import Files
+from kagglecrawl.transfer.notes import Notes
+from kagglecrawl.transfer.receiver import BATCH
+from kagglecrawl.transfer.source import PIECE
+from kagglecrawl.transfer.zips import STORED
 
 #: Bytes of a folder's name that are repeated in that of the folder beside it.
 _REPEATED = 180
 #: From so many files on, one call that makes the whole disk safe is quicker than one for each.
 _MANY = 16
+#: From so many bytes on disk on, a stored member is gone on with in its middle.
+_WORTH_KEEPING = 1 << 20
 
 
 class Staging:
     """The folder in which the files for ``target`` are collected; ``token`` makes it this job's."""
+
+    #: What is unpacked to disk may as well be fetched to disk, and then it is proved first.
+    takes_streams = False
+    most_spooled: int | None = None
 
     def __init__(self, target: Path, token: str) -> None:
         self.target = target
@@ -203,6 +217,43 @@ class Staging:
             return False
         with place.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest() == sha256
+
+    def all_there(self, notes: Notes) -> bool:
+        """Is all that an earlier run has noted there, and as large as it was? What is not is to be
+        had again."""
+        after, whole = 0, True
+        while rows := notes.stored(after, BATCH):
+            missing = [r.number for r in rows if not self.has(r.name, r.size, r.sha256 or b"")]
+            if missing:
+                notes.missing(missing)
+                whole = False
+            after = rows[-1].number + 1
+        return whole
+
+    def kept(self, row: MemberRow) -> int:
+        """How many bytes of a member that is not compressed an earlier run has left, if it is worth
+        another request to go on behind them."""
+        path = self.path(row.name)
+        if row.method != STORED or row.size < _WORTH_KEEPING:
+            return 0
+        if path.is_symlink() or not path.is_file():
+            return 0
+        size = min(path.stat().st_size, row.size, row.packed)
+        return size if size >= _WORTH_KEEPING else 0
+
+    def read_kept(self, row: MemberRow, kept: int) -> Iterator[bytes]:
+        """These bytes; fewer if the file has become shorter."""
+        try:
+            with self.path(row.name).open("rb") as file:
+                while kept > 0 and (data := file.read(min(PIECE, kept))):
+                    kept -= len(data)
+                    yield data
+        except OSError as error:
+            raise unwritable(error) from None
+
+    def receiver(self, notes: Notes, guard: DiskGuard, meter: Meter) -> Files:
+        """What writes members into it."""
+        return Files(self, notes, guard, meter)
 
     def remove(self, deadline: float | None = None) -> bool:
         """Forget everything that was collected; False if that is not done by ``deadline``

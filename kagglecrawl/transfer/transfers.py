@@ -4,6 +4,7 @@ A request with ``meta["sink"]`` is the files of one resource. Its sink says wher
 of them are wanted, and is all JSON::
 
     {"folder": "output/datasets/dataset/owner_slug",  below WORKSPACE
+     "store": "s3://bucket/key",                      instead, if they go to a store
      "only": ["*.csv"], "max_bytes": 1000000,         left out: all of them, of any size
      "known": 3}                                      how many files are known to be in it
 
@@ -16,17 +17,14 @@ another number of files than was known. Stats: ``kaggle/transfers/…``, bytes u
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 from scrapy import Request
@@ -37,17 +35,22 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import is_loopback
 from kagglecrawl.kaggle.errors import NoReply, ServerFailed, Unusable
 from kagglecrawl.kaggle.names import NameCollision
+from kagglecrawl.s3.errors import StoreFailed
 from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.store import TransferRow
 from kagglecrawl.state.transfers import Meter, UnderWay
 from kagglecrawl.state.transfers import Transfers as Job
 from kagglecrawl.transfer.adopt import adopt
-from kagglecrawl.transfer.disk import DiskGuard, unwritable
+from kagglecrawl.transfer.carry import Stores
+from kagglecrawl.transfer.disk import DiskGuard, aside, unwritable
 from kagglecrawl.transfer.hosts import check_location
 from kagglecrawl.transfer.members import Choice
 from kagglecrawl.transfer.notes import Notes
-from kagglecrawl.transfer.source import Manners, Remote, Stopped
+from kagglecrawl.transfer.objects import StoreFolder
+from kagglecrawl.transfer.place import Place
+from kagglecrawl.transfer.source import Manners, Remote
 from kagglecrawl.transfer.staging import Staging
+from kagglecrawl.transfer.threads import Ask, Renewal, begin
 from kagglecrawl.transfer.unpack import Unpacking
 
 if TYPE_CHECKING:
@@ -55,7 +58,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 #: Sends the API call once, and returns its answer whatever its status.
 Post = Callable[[], Awaitable[Response]]
 
@@ -83,13 +85,27 @@ class _Work:
     """One transfer: where to, what of it, and how it is followed."""
 
     number: int
+    #: In the workspace.
     staging: Staging
+    #: Where they go instead, if there is a store.
+    store: StoreFolder | None
     choice: Choice
     notes: Notes
     under_way: UnderWay
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event
     #: Ends what its thread waits for.
     interrupt: Callable[[], None] = lambda: None
+
+    @property
+    def place(self) -> Place:
+        """Where they go."""
+        return self.store or self.staging
+
+    def publish(self) -> None:
+        """All is there: let it count."""
+        # From here on, what a kill leaves half done is found again by its checksums.
+        self.notes.commit()
+        self.place.publish()
 
 
 class Transfers:
@@ -99,6 +115,7 @@ class Transfers:
         self._crawler = crawler
         self._config = config
         self._guard = DiskGuard(config.workspace, config.min_free)
+        self._stores = Stores(config)
         self._stagings: dict[str, Staging] = {}
         #: How far transfers had come when they broke off, in bytes of the object.
         self._furthest: dict[str, int] = {}
@@ -120,7 +137,7 @@ class Transfers:
             response = await post()
             if response.status not in _REDIRECTS:
                 return response
-            renewal = _Renewal(asyncio.get_running_loop(), partial(self._renewed, post))
+            renewal = Renewal(asyncio.get_running_loop(), partial(self._renewed, post))
             remote = Remote(
                 self._location(response),
                 renewal,
@@ -134,11 +151,12 @@ class Transfers:
                 renewal.cancel()
 
             work.interrupt = interrupt
-            unpacking = Unpacking(remote, work.staging, work.choice, work.notes, self._guard)
+            unpacking = Unpacking(remote, work.place, work.choice, work.notes, self._guard)
 
             def run() -> None:
                 try:
                     unpacking.run()
+                    work.publish()
                 finally:
                     remote.close()
 
@@ -173,10 +191,7 @@ class Transfers:
                     told,
                 )
                 if response is None:
-                    work_of_thread = partial(
-                        adopt, staging, work.choice, work.notes, self._guard, meter
-                    )
-                    await self._in_thread(work, work_of_thread)
+                    await self._in_thread(work, partial(self._adopt, work))
             except BaseException as error:
                 staging.remove(time.monotonic() + _LAST_SWEEP)
                 if isinstance(error, OSError):
@@ -186,8 +201,20 @@ class Transfers:
 
         return await self._run(request, transfer)
 
+    def _adopt(self, work: _Work) -> None:
+        """What kagglehub has fetched is in the workspace; to a store it goes from there."""
+        adopt(work.staging, work.choice, work.notes, self._guard, work.under_way.meter)
+        work.notes.commit()
+        work.staging.publish()
+        if work.store is not None:
+            folder = work.staging.target
+            self._stores.carry(folder, work.store, work.notes, self._guard, work.under_way.meter)
+            work.publish()
+            self._stores.clear(folder)
+
     def close(self) -> None:
         """At the end: without a job, what is not whole is of no use to anybody."""
+        self._stores.close()
         if self._crawler.settings.get("JOBDIR"):
             return
         deadline = time.monotonic() + _LAST_SWEEP
@@ -202,17 +229,16 @@ class Transfers:
     ) -> Response:
         sink, key = request.meta["sink"], request.meta["key"]
         try:
-            row = self._job.begin(key, sink["folder"])
+            row = self._job.begin(key, sink.get("store") or sink["folder"])
         except NameCollision as error:
             raise Unusable(str(error), "name_collision") from None
-        target = self._config.workspace.absolute() / row.folder
-        if not (row.finished and (target.is_dir() or not self._job.tally(row.number).files)):
-            work = self._work(request, row, target)
+        if not (row.finished and self._is_there(row)):
+            work = self._work(request, row)
             response = await self._watched(work, transfer)
             if response is not None:
                 work.staging.forget_if_empty()
                 if response.status in _GONE:
-                    work.staging.remove()
+                    await aside(work.place.remove)
                     self._job.begin_anew(row.number, "", 0)
                 # another's word of a transfer is none
                 alike = b'"transfer"' in response.body
@@ -220,9 +246,17 @@ class Transfers:
             self._job.finish(row.number)
         return self._manifest(request, row, sink)
 
-    def _work(self, request: Request, row: TransferRow, target: Path) -> _Work:
-        sink = request.meta["sink"]
+    def _is_there(self, row: TransferRow) -> bool:
+        """Is what has got to its place still there? A store is asked by `scrapy verify`."""
+        in_store = self._config.destination is not None
+        place = self._config.workspace / row.folder
+        return in_store or place.is_dir() or not self._job.tally(row.number).files
+
+    def _work(self, request: Request, row: TransferRow) -> _Work:
+        sink, stop = request.meta["sink"], threading.Event()
+        target = self._config.workspace.absolute() / sink["folder"]
         staging = self._stagings[row.key] = Staging(target, row.token)
+        notes = Notes(self._job, row.number, row.key, Ask(asyncio.get_running_loop()))
         for path in staging.leftovers():
             logger.warning(
                 "%s is another crawl's; if that neither runs nor will be gone on with, delete it",
@@ -231,9 +265,11 @@ class Transfers:
         return _Work(
             row.number,
             staging,
+            self._stores.folder(row.folder, notes, staging.archive, stop),
             Choice(tuple(sink.get("only") or ()), sink.get("max_bytes"), self._config.max_ratio),
-            Notes(self._job, row.number, row.key, _Ask(asyncio.get_running_loop())),
+            notes,
             UnderWay(row.key),
+            stop,
         )
 
     async def _watched(
@@ -246,7 +282,7 @@ class Transfers:
             response = await transfer(work)
         except Answered as other:
             response = other.response
-        except (NoReply, ServerFailed) as error:
+        except (NoReply, ServerFailed, StoreFailed) as error:
             error.got_on = self._got_on(work.under_way)
             raise
         except BaseException:
@@ -268,16 +304,7 @@ class Transfers:
 
     async def _in_thread(self, work: _Work, run: Callable[[], None]) -> None:
         """Let the files be unpacked, and get to their place."""
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        # seen, whoever waits for it: else asyncio would tell of it as of a fault
-        ended.add_done_callback(lambda future: future.cancelled() or future.exception())
-        threading.Thread(
-            target=_until_the_end,
-            args=(run, work, loop, ended),
-            name=f"transfer of {work.under_way.key}",
-            daemon=True,  # one that waits for a dead network holds up nobody
-        ).start()
+        ended = begin(run, f"transfer of {work.under_way.key}")
         try:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
@@ -341,87 +368,5 @@ class Transfers:
         stats.inc_value("kaggle/transfers/files", meter.files)
         for reason, count in meter.again.items():
             stats.inc_value(f"kaggle/transfers/again/{reason}", count)
-
-
-class _Renewal:
-    """Asks for a new address from a transfer's thread, in the reactor's."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, renew: Callable[[], Awaitable[str]]
-    ) -> None:
-        self._loop = loop
-        self._renew = renew
-        self._task: asyncio.Task[Any] | None = None
-        self._over = False
-
-    def __call__(self) -> str:
-        try:
-            return _wait_for(self._loop, self._renewed)
-        except CancelledError:
-            raise Stopped from None
-
-    async def _renewed(self) -> str:
-        if self._over:
-            raise Stopped
-        self._task = asyncio.current_task()
-        return await self._renew()
-
-    def cancel(self) -> None:
-        """In the reactor's thread: nobody waits for it any more."""
-        self._over = True
-        if self._task is not None:
-            self._task.cancel()
-
-
-class _Ask:
-    """Runs something in the reactor's thread, for another one, and waits for it."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def __call__(self, what: Callable[[], T], /) -> T:
-        async def asked() -> T:
-            return what()
-
-        return _wait_for(self._loop, asked)
-
-
-def _wait_for(loop: asyncio.AbstractEventLoop, what: Callable[[], Awaitable[T]]) -> T:
-    """Run something in the reactor's loop, from a thread, and wait for it."""
-
-    async def awaited() -> T:
-        return await what()
-
-    if loop.is_closed():
-        raise Stopped
-    return asyncio.run_coroutine_threadsafe(awaited(), loop).result()
-
-
-def _until_the_end(
-    run: Callable[[], None],
-    work: _Work,
-    loop: asyncio.AbstractEventLoop,
-    ended: asyncio.Future[None],
-) -> None:
-    """The thread: unpack, publish, and say how it ended."""
-    error: BaseException | None = None
-    try:
-        run()
-        # From here on, what a kill leaves half done is found again by its checksums.
-        work.notes.commit()
-        work.staging.publish()
-    except OSError as failure:
-        error = unwritable(failure)
-    except BaseException as failure:
-        error = failure
-
-    def end() -> None:
-        if ended.done():
-            return
-        if error is None:
-            ended.set_result(None)
-        else:
-            ended.set_exception(error)
-
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-        loop.call_soon_threadsafe(end)
+        for name, count in self._stores.counts().items():
+            stats.set_value(f"kaggle/s3/{name}", count)

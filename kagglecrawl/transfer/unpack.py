@@ -1,24 +1,26 @@
-"""From an object in storage to files in a staging folder: what it is, and who unpacks it.
+"""From an object in storage to files at their place: what it is, and who unpacks it.
 
-A zip is unpacked as it passes (unzip.py). A tar.gz cannot be entered in its middle, so it is
-fetched first (spool.py) and then unpacked, as is a zip of which storage gives no parts.
+A zip is unpacked as it passes (unzip.py). A tar.gz cannot be entered in its middle: on its way to
+disk it is fetched first (spool.py) and then unpacked, and to a store it is unpacked as it passes
+(untar.py). A zip of which storage gives no parts is fetched first as well.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 
 from kagglecrawl.kaggle.errors import Damaged, Unusable
-from kagglecrawl.transfer import tars, zips
+from kagglecrawl.state.store import TransferRow
+from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.disk import DiskGuard
-from kagglecrawl.transfer.files import Files, all_there, listed, too_dense
-from kagglecrawl.transfer.members import CHOSEN, RATIO_FROM, BadArchive, BadMember, Choice, Member
+from kagglecrawl.transfer.members import BadArchive, Choice
 from kagglecrawl.transfer.notes import Notes
-from kagglecrawl.transfer.source import PIECE, Changed, Remote
+from kagglecrawl.transfer.place import Place
+from kagglecrawl.transfer.source import Changed, Remote
 from kagglecrawl.transfer.spool import LocalSource, fetch
-from kagglecrawl.transfer.staging import Staging
+from kagglecrawl.transfer.untar import Forward, Readable, Untar
 from kagglecrawl.transfer.unzip import Unzip
+from kagglecrawl.units import amount
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +33,10 @@ class Unpacking:
     """One transfer, in its own thread."""
 
     def __init__(
-        self, remote: Remote, staging: Staging, choice: Choice, notes: Notes, guard: DiskGuard
+        self, remote: Remote, place: Place, choice: Choice, notes: Notes, guard: DiskGuard
     ) -> None:
         self._remote = remote
-        self._staging = staging
+        self._place = place
         self._choice = choice
         self._notes = notes
         self._guard = guard
@@ -47,7 +49,7 @@ class Unpacking:
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._staging.prepare()
+                self._place.prepare()
                 self._run()
                 return
             except Changed:
@@ -58,10 +60,8 @@ class Unpacking:
                     raise Damaged("the archive changes while it is read") from None
             except BadArchive as error:
                 self._remote.meter.count("damaged_archive")
-                self._remote.forget()
-                self._notes.begin_anew("", 0)
+                self._forget()
                 if attempt == _ATTEMPTS:
-                    self._forget()
                     raise Unusable(f"the archive cannot be read: {error}", "bad_archive") from None
             except Damaged:
                 self._forget()
@@ -69,7 +69,7 @@ class Unpacking:
 
     def _forget(self) -> None:
         self._remote.forget()
-        self._staging.remove()
+        self._place.remove()
         self._notes.begin_anew("", 0)
 
     def _run(self) -> None:
@@ -77,16 +77,22 @@ class Unpacking:
         known, remote = self._notes.known(), self._remote
         same = (known.validator, known.size) == (remote.validator, remote.size)
         if not (same and remote.validator):
-            self._staging.remove()
-            self._staging.prepare()
+            self._place.remove()
+            self._place.prepare()
             self._notes.begin_anew(remote.validator, remote.size)
-        of_tar = same and known.listed and known.directory < 0
-        if of_tar and all_there(self._staging, self._notes) and not self._notes.wanted(1):
+        of_tar = same and known.directory < 0 and (known.listed or self._place.takes_streams)
+        if of_tar and self._place.all_there(self._notes) and self._is_had(known):
             return  # its files were on their way to their place
         if remote.ranged and self._is_zip(tail):
-            Unzip(remote, self._staging, self._choice, self._notes, self._guard).run(tail)
-            return
-        self._spool(go_on=same and remote.ranged)
+            Unzip(remote, self._place, self._choice, self._notes, self._guard).run(tail)
+        elif self._place.takes_streams and self._head(tail) == _GZIP:
+            self._stream()
+        else:
+            self._spool(go_on=same and remote.ranged)
+
+    def _is_had(self, known: TransferRow) -> bool:
+        """Is everything of it at its place, or left out?"""
+        return known.listed and not self._notes.wanted(1)
 
     def _is_zip(self, tail: bytes) -> bool:
         try:
@@ -110,61 +116,44 @@ class Unpacking:
         finally:
             self._remote.stop_at = None
 
-    # -- from a file on disk ----------------------------------------------------------------------
+    # -- what cannot be entered in its middle -----------------------------------------------------
+
+    def _stream(self) -> None:
+        """A tar straight to its place; what storage says of the whole is compared at its end."""
+        source = Forward(self._remote)
+        self._untar(source)
+        source.check()
 
     def _spool(self, *, go_on: bool) -> None:
-        path, remote = self._staging.archive, self._remote
+        """From a file on disk, which stays until all of it is at its place."""
+        path, remote = self._place.archive, self._remote
+        most = self._place.most_spooled
+        if most is not None and remote.size > most:
+            raise Unusable(
+                f"its archive of {amount(remote.size)} would have to be kept on disk meanwhile, "
+                f"and {amount(most)} are allowed: raise S3_SPOOL_MAX",
+                "too_large",
+            )
+        why = "cannot be read as it comes" if remote.ranged else "comes without parts"
+        logger.info("The archive of %s %s: kept on disk meanwhile", self._notes.key, why)
         if not remote.ranged:
-            logger.info("Storage gives no parts of %s: fetched whole", self._staging.target.name)
             remote.meter.count("no_ranges")
+        path.parent.mkdir(parents=True, exist_ok=True)
         fetch(remote, path, self._guard, self._notes.key, go_on=go_on)
         with LocalSource(path, remote.validator, remote.meter) as source:
             if source.read(len(_GZIP)) == _GZIP:
                 source.seek(0)
+                # from its beginning, also when an earlier run has done a part: it costs no network
+                self._notes.begin_anew(source.validator, source.size)
                 self._untar(source)
             else:
                 tail = source.tail(zips.TAIL)
-                Unzip(source, self._staging, self._choice, self._notes, self._guard).run(tail)
-        # the archive stays until its files are at their place: see Staging.publish
+                Unzip(source, self._place, self._choice, self._notes, self._guard).run(tail)
 
-    def _untar(self, source: LocalSource) -> None:
-        """From its beginning, also when an earlier run has done a part: it costs no network."""
-        self._notes.begin_anew(source.validator, source.size)
-        files = Files(self._staging, self._notes, self._guard, source.meter)
-        most = max(RATIO_FROM, self._choice.max_ratio * source.size)
+    def _untar(self, source: Readable) -> None:
+        place, meter = self._place, self._remote.meter
         try:
-            self._take_all(files, source, most)
-        finally:
-            files.end()
-        self._notes.listed(-1)
-
-    def _take_all(self, files: Files, source: LocalSource, most: float) -> None:
-        exact = self._staging.exact()
-        for member, content in tars.members(source):
-            if member.offset + member.size > most:  # headers count as well
-                self._forget()
-                raise too_dense(self._choice)
-            reason = self._choice.why_not(member)
-            if reason not in CHOSEN:
-                files.tell(member.name, f"it is refused ({reason})")
-            if self._notes.note([listed(member, reason)], exact=exact):
-                self._take(files, member, content)
-            files.pause(source.position, -1, following=0)
-        files.flush(source.position, -1)
-
-    def _take(self, files: Files, member: Member, content: tars.Data | None) -> None:
-        sha256, size = hashlib.sha256(), 0
-        path = self._staging.path(member.name)
-        try:
-            if content is None:
-                files.make_folder(path)
-            else:
-                with files.open(path) as file:
-                    while data := content.read(PIECE):
-                        sha256.update(data)
-                        size += len(data)
-                        files.write(file, data)
-        except BadMember as bad:
-            files.refuse(member.number, path, member.size, bad)
-        else:
-            files.done(member.number, size, sha256.digest())
+            Untar(place, self._choice, self._notes, self._guard, meter).run(source)
+        except Unusable:  # it would fill any disk
+            self._forget()
+            raise

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
 
 import google_crc32c
 
@@ -20,29 +18,19 @@ from kagglecrawl.kaggle.errors import Damaged
 from kagglecrawl.state.store import MemberRow
 from kagglecrawl.state.transfers import COLLISION, Listed
 from kagglecrawl.transfer import small, zips
-from kagglecrawl.transfer.disk import DiskGuard, unwritable
-from kagglecrawl.transfer.files import (
-    BATCH,
-    SMALL,
-    Files,
-    all_there,
-    listed,
-    member_of,
-    too_dense,
-)
+from kagglecrawl.transfer.disk import DiskGuard
 from kagglecrawl.transfer.members import CHOSEN, RATIO_FROM, BadMember, Choice
 from kagglecrawl.transfer.notes import Notes
+from kagglecrawl.transfer.place import Place
 from kagglecrawl.transfer.proof import Proof
+from kagglecrawl.transfer.receiver import BATCH, SMALL, listed, member_of, too_dense
 from kagglecrawl.transfer.source import PIECE, Changed
-from kagglecrawl.transfer.staging import Staging
 from kagglecrawl.transfer.stream import READ_THROUGH, Mark, Source, Stream
 
 #: Times that a member is read before it is taken to be as it came.
 ATTEMPTS = 3
 #: When so many stay bad whenever they are read, the archive is taken to have them so.
 _BELIEVED = 3
-#: From so many bytes on disk on, a stored member is gone on with in its middle.
-_WORTH_KEEPING = 1 << 20
 #: Bytes asked for to have a local header: its name and extra field are at most 64 KiB each.
 _HEADER_SPAN = zips.LOCAL_HEADER + 2 * 0xFFFF
 
@@ -51,14 +39,13 @@ class Unzip:
     """Unpacks a zip from a source; goes on where another process has left it."""
 
     def __init__(
-        self, source: Source, staging: Staging, choice: Choice, notes: Notes, guard: DiskGuard
+        self, source: Source, place: Place, choice: Choice, notes: Notes, guard: DiskGuard
     ) -> None:
         self._source = source
-        self._staging = staging
+        self._place = place
         self._choice = choice
         self._notes = notes
-        self._guard = guard
-        self._files = Files(staging, notes, guard, source.meter)
+        self._files = place.receiver(notes, guard, source.meter)
         #: Where its directory is, and whether it was read a second time.
         self._where = zips.Directory(0, 0, 0, 0)
         self._confirmed = False
@@ -86,12 +73,13 @@ class Unzip:
         directory = self._where = zips.find_directory(tail, self._source.size)
         whole = True
         if self._notes.known().listed:
-            whole = all_there(self._staging, self._notes)
+            whole = self._place.all_there(self._notes)
         else:
             self._list(directory)
         known = self._notes.known()
-        if whole:  # else what has to be had again would seem to overlap
-            self._end = known.position
+        first = self._notes.wanted(1)
+        if whole and not (first and first[0].offset < known.position):
+            self._end = known.position  # else what is to be had again would seem to overlap
         stream = Stream(self._source, known.position, known.crc32c)
         self._so_far = (stream.at, stream.crc32c)
         self._reserve()
@@ -118,7 +106,7 @@ class Unzip:
     def _list(self, directory: zips.Directory) -> None:
         """Note the directory. Raises ``BadArchive``."""
         self._notes.begin_anew(self._source.validator, self._source.size)
-        exact = self._staging.exact()
+        exact = self._place.exact()
         reader = zips.DirectoryReader(directory)
         crc32c, doubtful = 0, False
         left = directory.stop - directory.start
@@ -174,8 +162,8 @@ class Unzip:
             raise too_dense(self._choice)
         kept = 0
         for row in self._notes.wanted(1):
-            kept = self._kept(row, self._staging.path(row.name))
-        self._guard.reserve(self._notes.key, needed - kept)
+            kept = self._place.kept(row)
+        self._files.reserve(needed - kept)
 
     # -- members ----------------------------------------------------------------------------------
 
@@ -243,7 +231,6 @@ class Unzip:
             self._doubt(stream)
             self._refuse(row, BadMember("overlap", "it overlaps another member"))
             return
-        path = self._staging.path(row.name)
         hasty = self._bad >= _BELIEVED and stream.proves and self._choice.takes_all
         attempts = 1 if hasty else ATTEMPTS
         first = 2 if row.number == self._alone else 1
@@ -252,7 +239,7 @@ class Unzip:
             self._reach(stream, row.offset)
             before = stream.mark()
             try:
-                self._unpack(stream, row, path, first=attempt == 1)
+                self._unpack(stream, row, first=attempt == 1)
             except BadMember as bad:
                 self._hasty = self._hasty or hasty
                 if bad.reason in {COLLISION, "unsafe_path"}:  # the disk's, and not its bytes'
@@ -299,14 +286,14 @@ class Unzip:
             self._confirmed = True
 
     def _refuse(self, row: MemberRow, bad: BadMember) -> None:
-        self._files.refuse(row.number, self._staging.path(row.name), row.size, bad)
+        self._files.refuse(row.number, row.name, row.size, bad)
 
-    def _unpack(self, stream: Stream, row: MemberRow, path: Path, *, first: bool) -> None:
+    def _unpack(self, stream: Stream, row: MemberRow, *, first: bool) -> None:
         """Read a member from its header to its end, and prove it. Raises ``BadMember``.
 
         Only the ``first`` time what is there is gone on with, and the quickest inflater trusted.
         """
-        kept = self._kept(row, path) if first else 0
+        kept = self._place.kept(row) if first else 0
         stop = self._source.stop_at
         if kept:
             self._source.stop_at = row.offset + _HEADER_SPAN
@@ -317,24 +304,20 @@ class Unzip:
             self._source.stop_at = stop
         zips.check_local_header(header, member_of(row))
         if row.name.endswith("/"):
-            self._files.make_folder(path)
+            self._files.folder(row.name)
             self._files.done(row.number, 0, hashlib.sha256().digest())
             return
         proof = Proof(self._files.pool)
         inflater = zips.Inflater(row.method, quick=first)
         if kept:
-            self._take_kept(stream, path, kept, proof)
+            self._take_kept(stream, row, kept, proof)
         if row.size <= SMALL:
             content: list[bytes] = []
             self._inflate(stream, row, inflater, content.append, proof)
             self._files.put(row.number, row.name, b"".join(content), proof.sha256)
             return
-        file = self._files.open(path, keep=kept)
-        try:
-            self._inflate(stream, row, inflater, partial(self._files.write, file), proof)
-        finally:
-            self._files.close(file)
-        self._files.done(row.number, row.size, proof.sha256)
+        with self._files.writing(row, proof, kept) as write:
+            self._inflate(stream, row, inflater, write, proof)
 
     def _inflate(
         self,
@@ -367,29 +350,11 @@ class Unzip:
         if proof.crc32 != row.crc32:
             raise BadMember("crc_mismatch", "its bytes have another CRC-32 than the directory says")
 
-    # -- going on in the middle of a member -------------------------------------------------------
-
-    def _kept(self, row: MemberRow, path: Path) -> int:
-        """How many bytes of a member that is not compressed an earlier run has left, if it is worth
-        another request to go on behind them."""
-        if row.method != zips.STORED or row.size < _WORTH_KEEPING:
-            return 0
-        if path.is_symlink() or not path.is_file():
-            return 0
-        size = min(path.stat().st_size, row.size, row.packed)
-        return size if size >= _WORTH_KEEPING else 0
-
-    def _take_kept(self, stream: Stream, path: Path, kept: int, proof: Proof) -> None:
-        try:
-            with path.open("rb") as file:
-                while proof.size < kept:
-                    data = file.read(min(PIECE, kept - proof.size))
-                    if not data:
-                        break
-                    proof.add(data)
-                    stream.known(data)
-        except OSError as error:
-            raise unwritable(error) from None
+    def _take_kept(self, stream: Stream, row: MemberRow, kept: int, proof: Proof) -> None:
+        """Go on in the middle of a member."""
+        for data in self._place.read_kept(row, kept):
+            proof.add(data)
+            stream.known(data)
         self._source.seek(stream.at)
 
 

@@ -376,7 +376,7 @@ def test_a_page_is_twenty_rows_of_the_list_whatever_the_wire_gives(store: Store)
     assert accounts.touched == {1, 2, 3}
     covered(accounts, 30, 60)
     assert [whole(store, page) for page in (1, 2, 3)] == [True, True, True]
-    assert store.page_rows(2) == [f"row of {position}" for position in range(20, 40)]
+    assert list(store.page_rows(2)) == [f"row of {position}" for position in range(20, 40)]
 
 
 def test_a_page_waits_for_the_last_of_its_rows(store: Store) -> None:
@@ -390,7 +390,7 @@ def test_a_page_waits_for_the_last_of_its_rows(store: Store) -> None:
     accounts.fail("c", "no_reply")
     assert accounts.touched == {1}
     assert whole(store, 1)
-    assert store.page_rows(1) == ["row of b"]
+    assert list(store.page_rows(1)) == ["row of b"]
     store.page_written(1)
     accounts.touched.clear()
     accounts.reopen("c")
@@ -398,7 +398,7 @@ def test_a_page_waits_for_the_last_of_its_rows(store: Store) -> None:
     assert (whole(store, 1), store.pages()) == (False, [(1, False)])
     store_items(accounts, [Item("c")])
     assert whole(store, 1)
-    assert store.page_rows(1) == ["row of b", "row of c"]
+    assert list(store.page_rows(1)) == ["row of b", "row of c"]
 
 
 def test_a_page_that_a_sample_does_not_need_is_none(store: Store) -> None:
@@ -415,5 +415,5 @@ def test_a_resource_belongs_to_the_page_where_it_was_first_seen(store: Store) ->
     accounts.apply(says(accounts, listed({"a": 19})))
     accounts.apply(says(accounts, listed({"a": 20, "b": 21})))
     store_items(accounts, [Item("a"), Item("b")])
-    assert store.page_rows(1) == ["row of a"]
-    assert store.page_rows(2) == ["row of b"]
+    assert list(store.page_rows(1)) == ["row of a"]
+    assert list(store.page_rows(2)) == ["row of b"]

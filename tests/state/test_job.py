@@ -376,7 +376,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (cut(lambda _: 0), "is no job file of kagglecrawl's"),
     "text": (lambda path: path.write_text("notes\n" * 999), "cannot be used (file is not a data"),
     "another program's": (another_program, "is no job file of kagglecrawl's"),
-    "newer": (newer, "was written by a newer kagglecrawl (format 99, this one knows 3)"),
+    "newer": (newer, "was written by a newer kagglecrawl (format 99, this one knows 4)"),
     "a folder": (turned_into_a_folder, "cannot be used ("),
     "no tables": (lambda path: drop(path, "job"), "cannot be used (no such table"),
     "no counts": (lambda path: drop(path, "count"), "cannot be used (no such table"),

@@ -46,7 +46,7 @@ def gone(path: Path, key: str) -> tuple[str, float]:
 
 
 def test_what_is_stored_stays(ledger: Ledger) -> None:
-    files = [("data/a.csv", 3, digest("a")), ("b.csv", 4, digest("b"))]
+    files = [("data/a.csv", 3, digest("a"), "0a-2"), ("b.csv", 4, digest("b"), "")]
     kept = manifest("output/o_s", 2, 7)
     ledger.apply([stored("o/s", 10, choice="all", manifest=kept, files=files)])
     for outcome in (failed("o/s", 20), Outcome("o/s", "1", "skipped", "usability", "s30", 30)):
@@ -87,24 +87,24 @@ def test_what_is_not_known(ledger: Ledger, path: Path) -> None:
 def test_files_are_read_once_and_only_if_they_are_new(ledger: Ledger) -> None:
     read: list[int] = []
 
-    def files(count: int) -> Iterator[tuple[str, int, bytes]]:
+    def files(count: int) -> Iterator[tuple[str, int, bytes, str]]:
         for number in range(count):
             read.append(number)
-            yield f"{number:05}.csv", number, digest(str(number))
+            yield f"{number:05}.csv", number, digest(str(number)), ""
 
     late = stored("o/s", 5, manifest=manifest("f", 1), files=files(1))
     none = stored("o/s", 20, files=files(1))
     ledger.apply([stored("o/s", 10, manifest=manifest("f", 2500), files=files(2500))])
     ledger.apply([late, none])
     assert read == list(range(2500))
-    found: list[tuple[str, int, bytes]] = []
+    found: list[tuple[str, int, bytes, str]] = []
     for each in ledger.files("o/s", "1"):
         if len(found) == 1200:  # a look that lasts is in nobody's way
             with closing(Ledger(ledger.path, "loopback", "datasets")) as other:
                 other.apply([stored("o/s", 1)])
             ledger.apply([failed("o/s", 30)])
         found.append(each)
-    assert [size for _, size, _ in found] == read
+    assert [size for _, size, *_ in found] == read
 
 
 def test_who_holds_a_folder(ledger: Ledger) -> None:
@@ -137,8 +137,8 @@ def test_what_the_giver_raises_is_his(ledger: Ledger, path: Path) -> None:
         yield stored("b/b", 1)
         raise error
 
-    def files() -> Iterator[tuple[str, int, bytes]]:
-        yield "a", 1, digest("a")
+    def files() -> Iterator[tuple[str, int, bytes, str]]:
+        yield "a", 1, digest("a"), ""
         raise sqlite3.OperationalError("database is locked")
 
     for error in (sqlite3.DatabaseError("of the job"), OSError("of the disk"), KeyError("x")):
@@ -352,7 +352,7 @@ def outcome(draw: st.DrawFn) -> Outcome:
         record,
         draw(st.sampled_from(("all", "*.csv"))),
         None if files is None else manifest(f"out/{key}", len(files)),
-        [(name, int(at), digest(name)) for name in files or ()],
+        [(name, int(at), digest(name), f"{at:g}") for name in files or ()],
         # a row that was emitted again has its record from before, which chance does not know
         written=record is not None,
     )

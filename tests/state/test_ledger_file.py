@@ -16,7 +16,7 @@ import pytest
 
 from kagglecrawl.state.ledger import Ledger, LedgerBusy, LedgerRefused
 from tests.conftest import ROOT
-from tests.state.ledgers import KAGGLE, contents, digest, manifest, stored
+from tests.state.ledgers import KAGGLE, WRITE, contents, digest, manifest, stored
 
 
 @pytest.fixture
@@ -32,38 +32,15 @@ def ledger(path: Path) -> Iterator[Ledger]:
 
 # -- processes -------------------------------------------------------------------------------------
 
-_WRITE = """
-import sys
-from contextlib import closing
-from pathlib import Path
-from kagglecrawl.state.ledger import Ledger, LedgerBusy, Outcome
-
-def write(ledger, number):
-    while True:
-        try:
-            ledger.apply(
-                Outcome(f"o/{number}-{i % 7}", str(i), "stored", "", "s", i + 1, "{}")
-                for i in range(number, number + 20)
-            )
-            return ledger.walked("all", number + 1, [f"o/{number}-0"], whole=False)
-        except LedgerBusy:
-            pass
-
-with closing(Ledger(Path(sys.argv[1]), "loopback", "datasets")) as ledger:
-    for number in range(int(sys.argv[2])):
-        write(ledger, number)
-"""
-
 
 def test_processes_share(path: Path) -> None:
     """Four of them make it and write the same at once: as if one had."""
     running = [
-        subprocess.Popen([sys.executable, "-c", _WRITE, str(path), "15"], cwd=ROOT)
-        for _ in range(4)
+        subprocess.Popen([sys.executable, "-c", WRITE, str(path), "15"], cwd=ROOT) for _ in range(4)
     ]
     assert [process.wait(timeout=60) for process in running] == [0] * 4
     alone = path.with_name("alone.sqlite")
-    subprocess.run([sys.executable, "-c", _WRITE, str(alone), "15"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", WRITE, str(alone), "15"], cwd=ROOT, check=True)
     ours = ("SELECT key, first_seen, last_listed FROM resource", "SELECT version, at FROM version")
     found = []
     for each in (path, alone):
@@ -81,7 +58,7 @@ from kagglecrawl.state.ledger import Ledger, Outcome
 
 def files():
     for number in range(50_000):
-        yield f"{number}.csv", 1, bytes(32)
+        yield f"{number}.csv", 1, bytes(32), ""
     print("half", flush=True)
     sys.stdin.read()
 
@@ -99,7 +76,7 @@ def test_a_kill_in_the_middle_leaves_all_or_nothing(path: Path) -> None:
     """And while another process writes, what is there can be read, and nothing be written."""
     with closing(Ledger(path, "loopback", "datasets")) as ledger:
         kept = manifest("f", 1, 1)
-        ledger.apply([stored("old/0", 1, manifest=kept, files=[("old.csv", 1, digest("old"))])])
+        ledger.apply([stored("old/0", 1, manifest=kept, files=[("old.csv", 1, digest("old"), "")])])
         before = contents(path)
         with subprocess.Popen(
             [sys.executable, "-c", _HALF, str(path)],
@@ -109,7 +86,7 @@ def test_a_kill_in_the_middle_leaves_all_or_nothing(path: Path) -> None:
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"half\n"
-            assert [name for name, _, _ in ledger.files("old/0", "1")] == ["old.csv"]
+            assert [name for name, *_ in ledger.files("old/0", "1")] == ["old.csv"]
             with pytest.raises(LedgerBusy, match=r"another process holds it\): try again"):
                 ledger.apply([stored("b/b", 1)])
             with closing(Ledger(path, "loopback", "datasets")) as other:
@@ -175,7 +152,7 @@ def altered(statement: str) -> Callable[[Path], None]:
 
 def damaged(path: Path) -> None:
     """Its first page is whole."""
-    altered("PRAGMA user_version = 1")(path)
+    altered("PRAGMA user_version = 2")(path)
     data = path.read_bytes()
     path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
 
@@ -189,7 +166,7 @@ def link(path: Path) -> None:
     ("spoil", "words"),
     [
         (other_program, r"\(it is another program's\): set KAGGLE_LEDGER to another place"),
-        (altered("PRAGMA user_version = 2"), r"a newer kagglecrawl made it: format 2, and"),
+        (altered("PRAGMA user_version = 3"), r"a newer kagglecrawl made it: format 3, and"),
         (altered("PRAGMA user_version = 0"), r"an older kagglecrawl made it: format 0, and"),
         (
             altered("DROP TABLE resource"),

@@ -14,9 +14,9 @@ from typing import Any, cast
 import pytest
 from scrapy import Spider
 
-from kagglecrawl.state.pages import PageFiles, sync_folder
+from kagglecrawl.state.pages import PageFiles, pages_of, sync_folder
 
-LINES = ['{"Ref": "a/b"}', '{"Title": "Grüße \u2028 🎉"}']
+LINES = [f"{line}\n".encode() for line in ('{"Ref": "a/b"}', '{"Title": "Grüße \u2028 🎉"}')]
 
 
 def names(folder: Path) -> set[str]:
@@ -30,10 +30,10 @@ def test_rows_are_lines_in_their_order(tmp_path: Path) -> None:
     assert not folder.exists(), "looking makes nothing"
     pages.write(7, LINES)
     pages.write(10, iter([]))
-    assert (folder / "page_7.jsonl").read_bytes() == "".join(f"{x}\n" for x in LINES).encode()
+    assert (folder / "page_7.jsonl").read_bytes() == b"".join(LINES)
     assert (folder / "page_10.jsonl").read_bytes() == b""
     assert pages.present() == {7, 10}
-    pages.write(7, ["shorter"])
+    pages.write(7, [b"shorter\n"])
     assert (folder / "page_7.jsonl").read_bytes() == b"shorter\n"
     assert names(folder) == {"page_7.jsonl", "page_10.jsonl"}
 
@@ -56,13 +56,13 @@ def test_it_is_safe_on_disk_before_it_has_its_name(
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", renamed)
-    PageFiles(tmp_path).write(1, ["row"])
+    PageFiles(tmp_path).write(1, [b"row\n"])
     beside = f".page_1.{os.getpid()}.jsonl.incomplete"
     assert steps == ["file", f"{beside} to page_1.jsonl", "folder"]
 
 
 def lines_that_fail() -> Any:
-    yield "first"
+    yield b"first\n"
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -75,14 +75,14 @@ def test_a_page_that_cannot_be_written_is_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     pages = PageFiles(tmp_path)
-    pages.write(1, ["before"])
+    pages.write(1, [b"before\n"])
     if step == "fsync":
         monkeypatch.setattr(os, "fsync", no_space)
     if step == "rename":
         monkeypatch.setattr(Path, "replace", no_space)
     for number in (1, 2):
         with pytest.raises(OSError, match="No space left"):
-            pages.write(number, lines_that_fail() if step == "write" else ["after"])
+            pages.write(number, lines_that_fail() if step == "write" else [b"after\n"])
     assert names(tmp_path) == {"page_1.jsonl"}
     assert (tmp_path / "page_1.jsonl").read_bytes() == b"before\n"
 
@@ -111,7 +111,7 @@ def test_something_in_its_way(tmp_path: Path, spoil: Callable[[Path], object]) -
     folder = tmp_path / "pages"
     spoil(folder)
     with pytest.raises(OSError):  # noqa: PT011  (a kind for each system)
-        PageFiles(folder).write(1, ["row"])
+        PageFiles(folder).write(1, [b"row\n"])
 
 
 def test_a_folder_can_be_made_safe(tmp_path: Path) -> None:
@@ -124,9 +124,13 @@ def test_a_spider_says_where_its_pages_are(tmp_path: Path) -> None:
     def spider(**given: Any) -> Spider:
         return cast(Spider, SimpleNamespace(**given))
 
-    assert PageFiles.of_spider(spider()) is None
-    assert PageFiles.of_spider(spider(page_folder=None)) is None
-    pages = PageFiles.of_spider(spider(page_folder=tmp_path))
+    assert pages_of(spider()) is None
+    assert pages_of(spider(page_folder=None)) is None
+    pages = pages_of(spider(page_folder=tmp_path))
     assert pages is not None
-    pages.write(1, ["row"])
+    assert not pages.aside
+    pages.write(1, [b"row\n"])
     assert names(tmp_path) == {"page_1.jsonl"}
+    assert pages_of(spider(page_folder=tmp_path, pages=None)) is not None
+    elsewhere = PageFiles(tmp_path)
+    assert pages_of(spider(page_folder=tmp_path, pages=elsewhere)) is elsewhere

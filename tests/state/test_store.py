@@ -155,7 +155,7 @@ def of_a_newer_version(path: Path) -> None:
 def ours_without_tables(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 4")
 
 
 def cut(path: Path, size: Callable[[int], int]) -> None:

@@ -221,7 +221,7 @@ def test_a_page_is_whole_when_all_of_it_is_known_and_settled(store: Store) -> No
     assert not whole(), "one is left out that belongs to it"
     store.settle("x", Verdict.SKIPPED, "usability")
     assert whole()
-    assert store.page_rows(1) == ["row 0", "row 3"], "in the list's order"
+    assert list(store.page_rows(1)) == ["row 0", "row 3"], "in the list's order"
     assert store.pages() == [(1, False)]
     store.page_written(1)
     assert store.pages() == [(1, True)]

@@ -14,7 +14,7 @@ import pytest
 from kagglecrawl.kaggle.names import NameCollision
 from kagglecrawl.state.database import VERSION
 from kagglecrawl.state.store import NotOurs, Store
-from kagglecrawl.state.transfers import COLLISION, Listed, Meter, Transfers, UnderWay
+from kagglecrawl.state.transfers import COLLISION, Done, Listed, Meter, Transfers, UnderWay
 from tests.state.helpers import add
 
 KEY = "me/set"
@@ -99,7 +99,7 @@ def test_begun_anew(job: Job, number: int) -> None:
     job.begin_anew(number, '"one"', 100)
     job.note(number, [member(0, "a.csv")], exact=True)
     job.listed(number, 17)
-    job.done(number, [(0, 1, SHA)], 50, 99)
+    job.done(number, [Done(0, 1, SHA)], 50, 99)
     job.finish(number)
     row = job.of(KEY)
     assert row is not None
@@ -123,7 +123,7 @@ def test_members_are_had_in_the_order_of_their_offset(job: Job, number: int) -> 
     assert job.note(number, members, exact=True) == [0, 1, 2, 3, 4]
     assert [row.number for row in job.wanted(number, 10)] == [4, 1, 3, 2, 0]
     assert [row.number for row in job.wanted(number, 2)] == [4, 1]
-    job.done(number, [(4, 1, SHA), (3, 1, SHA)], 1, 1)
+    job.done(number, [Done(4, 1, SHA), Done(3, 1, SHA)], 1, 1)
     job.done(number, [], 1, 1, [(2, "crc_mismatch")])
     assert [row.number for row in job.wanted(number, 10)] == [1, 0]
     assert [row.number for row in job.stored(number, 0, 10)] == [3, 4]
@@ -188,7 +188,7 @@ def test_of_two_transfers_neither_knows_of_the_other(job: Job, number: int) -> N
     other = job.begin("me/other", "elsewhere").number
     for each in (number, other):
         assert job.note(each, [member(0, "a.csv", 5)], exact=True) == [0]
-    job.done(number, [(0, 5, SHA)], 9, 9)
+    job.done(number, [Done(0, 5, SHA)], 9, 9)
     assert (job.tally(number).files, job.tally(other).files) == (1, 0)
     job.begin_anew(other, "", 0)
     assert job.tally(number).files == 1
@@ -211,7 +211,7 @@ def test_sizes(job: Job, number: int) -> None:
     members = [member(0, "a.csv", 5), member(1, "b.csv", 7), member(2, "c/", 0)]
     job.note(number, [*members, member(3, "d", 100, reason="only")], exact=True)
     assert job.size_wanted(number) == 12
-    job.done(number, [(0, 6, SHA), (2, 0, SHA)], 1, 1)  # 6: as it turned out
+    job.done(number, [Done(0, 6, SHA), Done(2, 0, SHA)], 1, 1)  # 6: as it turned out
     assert job.size_wanted(number) == 7
     tally = job.tally(number)
     assert (tally.files, tally.size, tally.left_out) == (1, 6, {"only": 1})
@@ -222,14 +222,14 @@ def test_sizes(job: Job, number: int) -> None:
 
 def test_folders_are_no_files(job: Job, number: int) -> None:
     job.note(number, [member(0, "a/"), member(1, "a/%"), member(2, "_/")], exact=True)
-    job.done(number, [(n, 0, SHA) for n in range(3)], 1, 1)
+    job.done(number, [Done(n, 0, SHA) for n in range(3)], 1, 1)
     assert job.every(number) == [("a/%", 0)]
     assert job.tally(number).files == 1
 
 
 def test_left_out_after_it_was_done(job: Job, number: int) -> None:
     job.note(number, [member(0, "a.csv")], exact=True)
-    job.done(number, [(0, 1, SHA)], 1, 1)
+    job.done(number, [Done(0, 1, SHA)], 1, 1)
     job.done(number, [], 1, 1, [(0, "crc_mismatch")])
     assert job.tally(number).files == 0
     assert job.stored(number, 0, 10) == job.wanted(number, 10) == []
@@ -245,7 +245,7 @@ def test_everything_that_is_written_is_guarded_and_told(job: Job, number: int) -
         lambda: job.begin_anew(number, "", 0),
         lambda: job.note(number, [member(0, "a.csv")], exact=True),
         lambda: job.listed(number, 1),
-        lambda: job.done(number, [(0, 1, SHA)], 1, 1),
+        lambda: job.done(number, [Done(0, 1, SHA)], 1, 1),
         lambda: job.missing(number, [0]),
         lambda: job.done(number, [], 1, 1, [(0, "x")]),
         lambda: job.finish(number),
@@ -266,7 +266,7 @@ def test_what_lasts(path: Path) -> None:
         job = Job(store)
         number = job.begin(KEY, FOLDER).number
         job.note(number, [member(0, "a.csv"), member(1, "b.csv")], exact=True)
-        job.done(number, [(0, 1, SHA)], 10, 20)  # what is on disk is known from now on
+        job.done(number, [Done(0, 1, SHA)], 10, 20)  # what is on disk is known from now on
         job.missing(number, [0])
         job.finish(number)
     with closing(Store.open(path)) as store:
@@ -303,6 +303,58 @@ def test_the_wanted_are_found_without_a_look_at_all(job: Job, number: int, store
     ).fetchall()
     assert "member_wanted" in plan[0][3]
     assert not any("TEMP B-TREE" in row[3] for row in plan)
+
+
+# -- in a store -----------------------------------------------------------------------------------
+
+
+def test_a_receipt_lasts_until_the_member_is_missing(job: Job, number: int) -> None:
+    job.note(number, [member(n, f"{n}.csv") for n in range(3)], exact=True)
+    assert {row.etag for row in job.wanted(number, 9)} == {""}
+    job.done(number, [Done(0, 1, SHA, "a-1"), Done(1, 1, SHA, "b"), Done(2, 1, SHA)], 1, 1)
+    assert [row.etag for row in job.stored(number, 0, 9)] == ["a-1", "b", ""]
+    job.missing(number, [0])
+    job.done(number, [], 1, 1, [(1, "crc_mismatch")])
+    assert [row.etag for row in job.stored(number, 0, 9)] == [""]
+    assert [row.etag for row in job.wanted(number, 9)] == [""]
+
+
+def test_uploads_are_known_after_a_kill(path: Path) -> None:
+    """Each from the moment when it is noted; and no more when it is over, however it is."""
+    with closing(Store.create(path)) as store:
+        job = Job(store)
+        number = job.begin(KEY, FOLDER).number
+        job.note(number, [member(n, f"{n}.bin") for n in range(6)], exact=True)
+        job.commit()
+        for n in (4, 2, 0, 3):
+            job.uploading(number, n, f"id {n}")
+    with closing(Store.open(path)) as store:
+        job = Job(store)
+        assert job.uploads(number) == [(n, f"{n}.bin", f"id {n}") for n in (0, 2, 3, 4)]
+        job.uploading(number, 2, "another")
+        job.uploading(number, 0, "")
+        job.done(number, [Done(3, 1, SHA, "e")], 1, 1)
+        assert job.uploads(number) == [(2, "2.bin", "another"), (4, "4.bin", "id 4")]
+        job.done(number, [], 1, 1, [(4, "crc_mismatch")])  # it is still to be aborted
+        assert len(job.uploads(number)) == 2
+        other = job.begin("me/other", f"{FOLDER}2").number
+        assert job.uploads(other) == []
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_members_are_found_by_their_exact_names(job: Job, number: int, exact: bool) -> None:
+    names = ["Data/A.csv", "e\u0301.txt", *(f"{n:04}" for n in range(2_000)), "out", "folder/"]
+    reasons = {"out": "not_wanted"}
+    members = [member(n, name, reason=reasons.get(name, "")) for n, name in enumerate(names)]
+    job.note(number, members, exact=exact)
+    job.note(job.begin("me/other", f"{FOLDER}2").number, [member(0, "other")], exact=exact)
+    job.done(number, [Done(0, 1, SHA, "tag")], 1, 1)
+    assert job.named(number, []) == {}
+    found = job.named(number, ["Data/A.csv", "data/a.csv", "é.txt", "out", "folder/", "other"])
+    assert [(*each[:2], each.etag) for each in found.values()] == [(0, "Data/A.csv", "tag")]
+    assert list(job.named(number, ["e\u0301.txt"])) == ["e\u0301.txt"]
+    many = [f"{n:04}" for n in range(500, 1_500)]
+    assert sorted(job.named(number, many)) == many
 
 
 # -- jobs of other versions -----------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from kagglecrawl.kaggle.errors import NoSpace
 from kagglecrawl.state.transfers import COLLISION, Listed, Meter
-from kagglecrawl.transfer import files as module
+from kagglecrawl.transfer import receiver
 from kagglecrawl.transfer.disk import DiskGuard
 from kagglecrawl.transfer.files import Files
 from kagglecrawl.transfer.members import BadMember
@@ -101,7 +101,7 @@ def test_what_is_left_out_is_noted_with_how_far_the_object_is_read(kit: Kit) -> 
     """Not sooner: a run that went on before it would not read it, and so prove nothing."""
     kit.put(0, "a.csv", b"abc")
     bad = BadMember("crc_mismatch", "its bytes have another CRC-32 than the directory says")
-    kit.files.refuse(1, kit.path("b/c.csv"), 4, bad)
+    kit.files.refuse(1, "b/c.csv", 4, bad)
     assert kit.bench.members() == {"a.csv": "open", "b/c.csv": "open"}
     kit.files.pause(300, 9, 1 << 40)
     assert kit.bench.members() == {"a.csv": "done", "b/c.csv": "crc_mismatch"}
@@ -109,7 +109,7 @@ def test_what_is_left_out_is_noted_with_how_far_the_object_is_read(kit: Kit) -> 
 
 
 def test_what_was_read_and_not_written_is_noted_too(kit: Kit) -> None:
-    kit.files.pause(module._MOST_UNNOTED - 1, 1, 0)
+    kit.files.pause(receiver._MOST_UNNOTED - 1, 1, 0)
     kit.files.flush(20_000_000, 2)
     assert kit.bench.row.position == 20_000_000
     kit.files.pause(21_000_000, 3, 0)
@@ -152,7 +152,7 @@ def test_nothing_is_noted_behind_what_cannot_be_made_safe(
             raise error
 
     monkeypatch.setattr(Staging, "make_safe", fails_once)
-    monkeypatch.setattr(module, "_MOST_UNNOTED", 1)
+    monkeypatch.setattr(receiver, "_MOST_UNNOTED", 1)
     kit.put(0, "a.csv", b"abc")
     kit.files.pause(100, 7, 0)
     kit.put(1, "b/c.csv", b"abcd")
@@ -242,7 +242,7 @@ def test_when_it_is_time(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     kit.files.pause(4, 40, 1 << 40)  # before a large one all of it is noted
     assert states() == ["done", "done"]
     assert (kit.bench.row.position, kit.bench.row.crc32c) == (4, 40)
-    monkeypatch.setattr(module, "_MOST_UNNOTED", 10)
+    monkeypatch.setattr(receiver, "_MOST_UNNOTED", 10)
     kit.put(0, "a.csv", b"abc" * 4)
     kit.files.pause(5, 50, 0)
     synced.release(2)

@@ -13,8 +13,8 @@ import pytest
 
 from kagglecrawl.kaggle.errors import Damaged
 from kagglecrawl.transfer import zips
-from kagglecrawl.transfer.files import SMALL
 from kagglecrawl.transfer.members import BadMember
+from kagglecrawl.transfer.receiver import SMALL
 from kagglecrawl.transfer.source import Stopped
 from kagglecrawl.transfer.unzip import Unzip
 from tests.transfer.archives import BZIP2, DEFLATED, STORED, Entry, end, zipped

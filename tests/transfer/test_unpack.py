@@ -151,7 +151,7 @@ def test_a_tar_that_unpacks_to_more_than_anybody_has_room_for(bench: Bench) -> N
 
 
 def test_a_tar_that_is_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kagglecrawl.transfer.files._MOST_UNNOTED", 10)
+    monkeypatch.setattr("kagglecrawl.transfer.receiver._MOST_UNNOTED", 10)
     number, ended = 0, False
     while not ended:
         bench = Bench(tmp_path / f"{number}")

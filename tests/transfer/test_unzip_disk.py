@@ -133,7 +133,7 @@ def test_overlaps_are_seen_in_a_later_run_as_well(
     archive += zipped()[:8] + b"\2\0\2\0" + len(directory).to_bytes(4, "little")
     archive += len(body).to_bytes(4, "little") + b"\0\0"
     monkeypatch.setattr("kagglecrawl.transfer.unzip.BATCH", 1)
-    monkeypatch.setattr("kagglecrawl.transfer.files._LARGE", 0)  # each is noted before the next
+    monkeypatch.setattr("kagglecrawl.transfer.receiver._LARGE", 0)  # each is noted before the next
 
     noted: list[str] = []
 
@@ -257,7 +257,7 @@ def test_a_disk_that_fails_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, b
         make_safe(self, paths)
 
     monkeypatch.setattr(staging.Staging, "make_safe", failing)
-    monkeypatch.setattr("kagglecrawl.transfer.files._MOST_UNNOTED", 400_000)
+    monkeypatch.setattr("kagglecrawl.transfer.receiver._MOST_UNNOTED", 400_000)
     with Storage(archive_of(files)) as storage:
         with pytest.raises(NoSpace):
             bench.run(storage)

@@ -145,7 +145,7 @@ def killing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_killed_while_it_writes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, after: int, commits: bool
 ) -> None:
-    monkeypatch.setattr("kagglecrawl.transfer.files._MOST_UNNOTED", 150_000)
+    monkeypatch.setattr("kagglecrawl.transfer.receiver._MOST_UNNOTED", 150_000)
     bench.store.commit()
     if commits:
         bench.noting = lambda _: bench.store.commit()
@@ -164,7 +164,7 @@ def test_killed_while_it_writes(
 def test_killed_before_anything_that_it_notes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kagglecrawl.transfer.files._MOST_UNNOTED", 100_000)
+    monkeypatch.setattr("kagglecrawl.transfer.receiver._MOST_UNNOTED", 100_000)
     dice = random.Random(6)
     number, ended = 0, False
     while not ended:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kagglecrawl.kaggle.errors import NoSpace, RetryLater, Unusable
-from kagglecrawl.transfer import files as files_module
+from kagglecrawl.transfer import receiver as receiver_module
 from kagglecrawl.transfer import zips
 from kagglecrawl.transfer.members import Choice
 from kagglecrawl.transfer.stream import READ_THROUGH
@@ -142,8 +142,8 @@ def test_in_the_end_everything_is_there(
 ) -> None:
     dice = random.Random(seed)
     monkeypatch.setattr(zips, "TAIL", dice.choice((70_000, 300_000, 1 << 20)))
-    monkeypatch.setattr(files_module, "_MOST_UNNOTED", dice.choice((1_000, 100_000, 32 << 20)))
-    monkeypatch.setattr(files_module, "SMALL", dice.choice((0, 1_000, 1 << 18)))
+    monkeypatch.setattr(receiver_module, "_MOST_UNNOTED", dice.choice((1_000, 100_000, 32 << 20)))
+    monkeypatch.setattr(receiver_module, "SMALL", dice.choice((0, 1_000, 1 << 18)))
     data = zipped(*some_entries(dice), zip64=dice.random() < 0.2)
     choice = dice.choice(CHOICES)
     hashes = dice.choice((("crc32c", "md5"), ("crc32c",), ("md5",), ()))

@@ -22,6 +22,7 @@ from kagglecrawl.transfer.files import Files
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.staging import Staging
 from kagglecrawl.transfer.stream import Stream
+from kagglecrawl.transfer.untar import Untar
 from tests.killing import victim as crawl
 
 #: Bytes of one file after which the point "deep" is passed.
@@ -94,7 +95,7 @@ def _arm() -> None:
     crawl._around(Staging, "make_safe", before="syncing", after="synced")
     crawl._around(Notes, "done", after="noted")
     crawl._around(unpack, "fetch", after="spooled")
-    crawl._around(unpack.Unpacking, "_take", after="unpacking")
+    crawl._around(Untar, "_take", after="unpacking")
     crawl._around(Staging, "publish", before="whole", after="published")
     crawl._around(Staging, "_merge", after="merged")
     crawl._around(transfers.Transfers, "finish", after="finished")

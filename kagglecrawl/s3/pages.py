@@ -1,0 +1,96 @@
+"""Page files as objects: ``<folder>/page_<n>.jsonl``, each with its receipt.
+
+Methods take as long as the store does, and are called in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+from kagglecrawl.s3.bucket import PUT_MOST, Bucket, UploadGone
+from kagglecrawl.s3.errors import StoreFailed
+
+_TYPE = "application/jsonl"
+_NAME = re.compile(r"page_([1-9]\d*)\.jsonl")
+
+
+class Ended(Exception):
+    """The crawl ends, so the store is not waited for."""
+
+
+class PageObjects:
+    """The page files of one list, below one key. ``bucket`` is called when it is first needed."""
+
+    aside = True
+
+    def __init__(self, bucket: Callable[[], Bucket], folder: str) -> None:
+        self._bucket = bucket
+        self._folder = folder
+        self._closed = threading.Event()
+
+    def write(self, number: int, pieces: Iterable[bytes]) -> None:
+        """Put or replace a page. Raises what ``Bucket.put`` raises."""
+        bucket = self._bucket().pausing(self._pause)
+        key = f"{self._folder}/page_{number}.jsonl"
+        blocks = _blocks(pieces, PUT_MOST)
+        first, second = next(blocks, b""), next(blocks, None)
+        if second is None:
+            bucket.put(key, first, _TYPE)
+        else:
+            _put_large(bucket, key, chain((first, second), blocks))
+
+    def present(self) -> set[int]:
+        """The numbers of the pages that are there; aborts uploads of pages that were not ended."""
+        bucket, folder = self._bucket().pausing(self._pause), f"{self._folder}/"
+        found = (
+            _NAME.fullmatch(entry.key.removeprefix(folder))
+            for page in bucket.list(folder)
+            for entry in page
+        )
+        numbers = {int(match[1]) for match in found if match}
+        for key, upload in list(bucket.uploads(folder)):
+            if _NAME.fullmatch(key.removeprefix(folder)):
+                bucket.abort(key, upload)
+        return numbers
+
+    def close(self) -> None:
+        """End every wait."""
+        self._closed.set()
+
+    def _pause(self, seconds: float) -> None:
+        if self._closed.wait(seconds):
+            raise Ended("the crawl ends")
+
+
+def _put_large(bucket: Bucket, key: str, blocks: Iterable[bytes]) -> None:
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    upload, parts = bucket.begin(key), []
+    try:
+        for number, block in enumerate(blocks, start=1):
+            md5.update(block)
+            sha256.update(block)
+            parts.append(bucket.put_part(key, upload, number, block))
+        bucket.complete(key, upload, parts, md5=md5.digest(), sha256=sha256.digest())
+    except UploadGone:
+        raise StoreFailed(f"the store has lost the upload of {key}") from None
+    except BaseException:
+        with contextlib.suppress(Exception):
+            bucket.abort(key, upload)
+        raise
+
+
+def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes, ``size`` of them at a time; the last has fewer."""
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        while len(held) >= size:
+            yield bytes(memoryview(held)[:size])
+            del held[:size]
+    if held:
+        yield bytes(held)

@@ -1,0 +1,322 @@
+"""Members of an archive on their way to a store, with no copy on disk.
+
+Small ones go in one PUT each, large ones in parts of a multipart upload, several requests at once.
+A member is noted with the job when the store has answered with the right checksum of it. When all
+of them are there, the store is asked for its list of them: what that says counts.
+
+Another run sends no part again that the store has; to know what is in it, it reads the member from
+its first byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from kagglecrawl.kaggle.errors import RetryLater
+from kagglecrawl.s3.bucket import Bucket, Entry, Receipt
+from kagglecrawl.s3.crew import Crew
+from kagglecrawl.s3.errors import KeyRefused
+from kagglecrawl.state.store import MemberRow
+from kagglecrawl.state.transfers import COLLISION, Meter
+from kagglecrawl.transfer.disk import DiskGuard
+from kagglecrawl.transfer.members import BadMember
+from kagglecrawl.transfer.notes import Notes
+from kagglecrawl.transfer.proof import Proof
+from kagglecrawl.transfer.receiver import BATCH, Receipts, Receiver
+from kagglecrawl.transfer.upload import Upload
+
+logger = logging.getLogger(__name__)
+
+#: Keys that are named in the log when they are removed.
+_NAMED = 20
+_FOLDERS_KEPT = 100_000
+
+
+class StoreFolder:
+    """The folder of one resource in a store: all keys below it are the resource's.
+
+    ``archive`` is where an archive is kept that cannot be read as it comes, of at most
+    ``most_spooled`` bytes.
+    """
+
+    takes_streams = True
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        crew: Crew,
+        key: str,
+        notes: Notes,
+        archive: Path,
+        most_spooled: int | None,
+    ) -> None:
+        self._bucket = bucket
+        self._crew = crew
+        self._head = f"{key}/"
+        self._notes = notes
+        self.archive = archive
+        self.most_spooled = most_spooled
+        #: Names that were put, which the job does not know yet.
+        self.not_noted: set[str] = set()
+
+    def key(self, name: str) -> str:
+        """The key of a member."""
+        return self._head + name
+
+    def prepare(self) -> None:
+        """End the uploads below it that nobody goes on with: those of killed processes."""
+        ours = {upload for _, _, upload in self._notes.uploads()}
+        for key, upload in self._bucket.uploads(self._head):
+            if upload not in ours:
+                logger.info("Ended an upload of %s that was left", key)
+                self._bucket.abort(key, upload)
+
+    def remove(self) -> None:
+        """Remove what was put, and end its uploads."""
+        self._bucket.delete(self.key(name) for name in self.not_noted)
+        self.not_noted.clear()
+        for _, name, upload in self._notes.uploads():
+            self._bucket.abort(self.key(name), upload)
+        after = 0
+        while rows := self._notes.stored(after, BATCH):
+            after = rows[-1].number + 1
+            self._bucket.delete(self.key(row.name) for row in rows if row.etag)
+        self.archive.unlink(missing_ok=True)
+
+    def exact(self) -> bool:
+        """A store compares keys byte by byte."""
+        return True
+
+    def all_there(self, notes: Notes) -> bool:
+        """Does the store list all that was noted, as it was put?"""
+        missing = [row.number for row in self._not_listed()]
+        if missing:
+            notes.missing(missing)
+        return not missing
+
+    def kept(self, row: MemberRow) -> int:
+        """None of a member's bytes can be read before all of them are there."""
+        return 0
+
+    def read_kept(self, row: MemberRow, kept: int) -> Iterator[bytes]:
+        """None."""
+        return iter(())
+
+    def receiver(self, notes: Notes, guard: DiskGuard, meter: Meter) -> Objects:
+        """What puts members into it."""
+        return Objects(self, self._bucket, self._crew, notes, guard, meter)
+
+    def publish(self) -> None:
+        """See that the store has all that was put, and nothing else below this key.
+
+        Raises ``Unproved`` where it has not: what is missing is noted as such.
+        """
+        self.prepare()
+        failure: RetryLater | None = None
+        missing = []
+        for row in self._not_listed(tidy=True):
+            try:
+                self._bucket.prove(self.key(row.name), Receipt(row.size, row.etag), row.sha256)
+            except RetryLater as error:
+                failure = error
+                missing.append(row.number)
+        if failure is not None:
+            self._notes.missing(missing)
+            raise failure
+        self.archive.unlink(missing_ok=True)
+
+    def _not_listed(self, *, tidy: bool = False) -> Iterator[MemberRow]:
+        """The members that were noted and are not in the store's list as they were put; ``tidy``:
+        what else is there is removed."""
+        seen = bytearray()
+        for entries in self._bucket.list(self._head):
+            strays = self._look(entries, seen)
+            if tidy and strays:
+                self._remove_strays(strays)
+        after = 0
+        while rows := self._notes.stored(after, BATCH):
+            after = rows[-1].number + 1
+            for row in rows:
+                known = row.number < len(seen) and seen[row.number]
+                if not known and not row.name.endswith("/"):
+                    yield row
+
+    def _look(self, entries: Sequence[Entry], seen: bytearray) -> list[str]:
+        """Mark the numbers of members that are listed as they should be; the keys of nobody."""
+        rows = self._notes.named([entry.key.removeprefix(self._head) for entry in entries])
+        strays = []
+        for entry in entries:
+            row = rows.get(entry.key.removeprefix(self._head))
+            if row is None or row.sha256 is None:
+                strays.append(entry.key)
+            elif self._bucket.agrees(entry, Receipt(row.size, row.etag)):
+                seen.extend(bytes(max(0, row.number + 1 - len(seen))))
+                seen[row.number] = 1
+        return strays
+
+    def _remove_strays(self, keys: list[str]) -> None:
+        for key in keys[:_NAMED]:
+            logger.info("Removed %s: it is not of this version", ascii(key))
+        if len(keys) > _NAMED:
+            logger.info("Removed %d more below %s", len(keys) - _NAMED, ascii(self._head))
+        self._bucket.delete(keys)
+
+
+def all_listed(
+    bucket: Bucket, uri: str, files: Iterable[tuple[str, int, bytes, str]], count: int
+) -> bool:
+    """Does the store list these files (name, size, SHA-256, ETag), so many, below a URI, and no
+    others? Raises what of ``KaggleError`` keeps it from telling, but for what may pass: False."""
+    head = f"{bucket.destination.key_of(uri)}/"
+    # Two sums of checksums are equal if and only if the same was summed up, in whatever order.
+    expected = found = left = 0
+    try:
+        for entries in bucket.list(head):
+            left += len(entries)
+            found += sum(_sum(bucket, e.key.removeprefix(head), e.size, e.etag) for e in entries)
+            if left > count:
+                return False
+    except RetryLater:
+        return False
+    for name, size, _, etag in files:
+        expected += _sum(bucket, name, size, etag)
+    return left == count and expected == found
+
+
+def _sum(bucket: Bucket, name: str, size: int, etag: str) -> int:
+    text = f"{name}\0{size}\0{etag if bucket.abilities.lists_etag else ''}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=24).digest())
+
+
+class _Sent(NamedTuple):
+    """Members that are on their way."""
+
+    under_way: list[tuple[int, str, Future[Receipt]]]
+
+    def done(self) -> bool:
+        return all(sent.done() for _, _, sent in self.under_way)
+
+    def result(self) -> Receipts:
+        receipts: dict[int, str | BadMember] = {}
+        for number, _, sent in self.under_way:
+            try:
+                receipts[number] = sent.result().etag
+            except KeyRefused as error:
+                receipts[number] = BadMember(error.slug, str(error))
+        return receipts
+
+
+class Objects(Receiver):
+    """Puts members into a store, and notes them with the job when the store has them."""
+
+    settles_before_large = False  # others are on their way meanwhile
+
+    def __init__(
+        self,
+        folder: StoreFolder,
+        bucket: Bucket,
+        crew: Crew,
+        notes: Notes,
+        guard: DiskGuard,
+        meter: Meter,
+    ) -> None:
+        super().__init__(notes, guard, meter)
+        self._folder = folder
+        self._bucket = bucket
+        self._crew = crew
+        self._uploads = {number: upload for number, _, upload in notes.uploads()}
+        self._under_way: list[tuple[int, str, Future[Receipt]]] = []
+        #: Folders of members that were seen.
+        self._folders: set[str] = set()
+
+    def reserve(self, size: int) -> None:
+        """Nothing of it comes to this disk."""
+
+    def put(self, number: int, name: str, content: bytes | memoryview, sha256: bytes) -> None:
+        """A whole object in one request."""
+        self._check_place(name)
+        data = bytes(content)  # a view would keep all that is around it
+        put = partial(self._bucket.put, self._folder.key(name), data, sha256=sha256)
+        self._go(number, name, self._crew.submit(len(data), put))
+        self._sent(len(data))
+        self.done(number, len(data), sha256)
+
+    @contextmanager
+    def writing(
+        self, row: MemberRow, proof: Proof, kept: int = 0
+    ) -> Iterator[Callable[[bytes], None]]:
+        """Into a buffer, and from there to the store part by part."""
+        assert not kept
+        self._check_place(row.name)
+        upload = Upload(
+            self._bucket,
+            self._crew,
+            self._folder.key(row.name),
+            row.size,
+            self._uploads.pop(row.number, ""),
+            partial(self._notes.uploading, row.number),
+            self._sent,
+        )
+        try:
+            yield upload.write
+            self._go(row.number, row.name, upload.end(proof.sha256))
+        except BadMember:
+            upload.abort()
+            raise
+        self.done(row.number, proof.size, proof.sha256)
+
+    def _check_place(self, name: str) -> None:
+        """Is a file where a folder is, or the reverse? A store may bear that, but one that keeps
+        its objects as files loses some, or fails for ever (rclone, measured)."""
+        if name in self._folders:
+            raise BadMember(COLLISION, "a folder of other files has its place")
+        parents = [name[:at] for at, letter in enumerate(name) if letter == "/"]
+        new = [parent for parent in parents if parent not in self._folders]
+        if not new:
+            return
+        files = [each for each in self._notes.named(new).values() if not each.reason]
+        if files:
+            raise BadMember(COLLISION, "a file is where its folder would be")
+        if len(self._folders) > _FOLDERS_KEPT:
+            self._folders.clear()
+        self._folders.update(parents)
+
+    def folder(self, name: str) -> None:
+        """A store has none."""
+
+    def discard(self, name: str) -> None:
+        """It has not been put."""
+
+    def end(self) -> None:
+        """Wait for what is on its way: it must not come after what another attempt puts."""
+        super().end()
+        for _, _, sent in self._under_way:
+            with suppress(Exception):
+                sent.result()
+
+    def _go(self, number: int, name: str, sent: Future[Receipt]) -> None:
+        self._folder.not_noted.add(name)
+        self._under_way.append((number, name, sent))
+
+    def _note(self) -> None:
+        flush = self._flushing
+        super()._note()
+        if flush is not None and isinstance(flush.safe, _Sent):
+            self._folder.not_noted.difference_update(name for _, name, _ in flush.safe.under_way)
+
+    def _sent(self, count: int) -> None:
+        self._meter.written += count
+        self._bytes += count
+        if self._flushing is not None and self._flushing.safe.done():
+            self._note()
+
+    def _make_safe(self) -> _Sent:
+        sent, self._under_way = _Sent(self._under_way), []
+        return sent
