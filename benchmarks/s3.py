@@ -31,11 +31,11 @@ from tests import stores
 
 #: Our rate as a share of the faster of the others, by case.
 BARS = {"many": 1.0, "stored": 0.9}
-#: Most of our memory, in MB.
+#: Most of our memory, in MiB.
 MEMORY_BAR = 200
-_GIB = 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
 #: Bytes below which the CPU of starting says nothing of a GiB.
-_LEAST = 1 << 20
+_LEAST = _MIB
 #: What is put into a store.
 STORES = {"weed": stores.weed, "rclone": stores.rclone}
 
@@ -64,7 +64,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--size", type=_size, default="1024", help="MiB of the large file (default: 1024)")
     add("--members", type=_count, default=5000, help="small files, of 10 to 30 kB (default: 5000)")
     add("--repeats", type=_count, default=3, help="runs of each contender (default: 3)")
-    add("--seconds", type=float, default=900, help="begin no repeat that would end after these")
+    add("--seconds", type=float, default=1200, help="begin no repeat that would end after these")
     add("--store", choices=STORES, action="append", help="only this one (default: each of them)")
     cases = [case for case in WORDS if case != TINY]
     add("--case", choices=cases, action="append", help="only this one (default: each of them)")
@@ -148,9 +148,9 @@ def judge(store: str, results: Mapping[str, Sequence[Result]]) -> list[tuple[boo
         found = ", ".join(f"{share:.2f} of {name}'s" for name, share in shares.items())
         words = f"Bar, {store}, {WORDS[case]}: {wanted} of the faster one: {found}"
         verdicts.append((passed, f"{words}: {verdict(passed)}"))
-    peak = max(run.peak for ours, *_ in results.values() for run in ours.runs) / 1e6
+    peak = max(run.peak for ours, *_ in results.values() for run in ours.runs) / _MIB
     passed = peak <= MEMORY_BAR
-    words = f"Bar, {store}, memory: at most {MEMORY_BAR} MB at any time: {peak:.0f}"
+    words = f"Bar, {store}, memory: at most {MEMORY_BAR} MiB at any time: {peak:.0f}"
     return [*verdicts, (passed, f"{words}: {verdict(passed)}")]
 
 
@@ -172,7 +172,7 @@ def report(
 def table(wanted: Object, results: Sequence[Result]) -> str:
     """One line a contender, ours first: medians, and [least-most] of the repeats."""
     lines: list[Sequence[str]] = [
-        ("", "MB/s", "seconds", "net", "CPU s", "CPU s/GiB", "peak MB", "our rate/its")
+        ("", "MB/s", "seconds", "net", "CPU s", "CPU s/GiB", "peak MiB", "our rate/its")
     ]
     for each in results:
         net = each.net() if each.start else []
@@ -185,7 +185,7 @@ def table(wanted: Object, results: Sequence[Result]) -> str:
                 f"{median(net):.2f}" if net else "-",
                 _range((run.cpu for run in each.runs), 2),
                 _range((run.cpu * per_gib for run in each.runs), 2) if per_gib else "-",
-                f"{max(run.peak for run in each.runs) / 1e6:.0f}",
+                f"{max(run.peak for run in each.runs) / _MIB:.0f}",
                 _range(ratios(results[0], each), 2),
             )
         )

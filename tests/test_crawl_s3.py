@@ -144,7 +144,9 @@ def test_a_zip_without_parts_passes_through_the_disk_and_says_so(
     assert files_on_disk(tmp_path) == {}
 
 
-def test_a_new_version_takes_the_place_of_the_old_one(crawl: Run, weed_store: Store) -> None:
+def test_a_new_version_is_merged_into_the_folder_of_the_old_one(
+    crawl: Run, weed_store: Store
+) -> None:
     old = published("me/set", files={"a.csv": b"old", "gone.csv": b"gone"}, version=1)
     new = published("me/set", files={"a.csv": b"new", "more.csv": b"more"}, version=2)
     other = published("me/set-2", files={"a.csv": b"another's"})
@@ -154,7 +156,8 @@ def test_a_new_version_takes_the_place_of_the_old_one(crawl: Run, weed_store: St
             done = crawl(replica, *to(weed_store), env=weed_store.environment())
         assert done.code == 0, done.log
     files = {key: value for key, value in weed_store.objects().items() if "meta_data" not in key}
-    assert files == objects_of([new, other], f"{PREFIX}/datasets/")
+    expected = objects_of([old, other], f"{PREFIX}/datasets/")
+    assert files == expected | objects_of([new], f"{PREFIX}/datasets/"), "as on disk"
 
 
 def test_what_was_removed_from_the_bucket_is_put_again(crawl: Run, s3_store: Store) -> None:

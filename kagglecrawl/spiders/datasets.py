@@ -170,7 +170,7 @@ class DatasetsSpider(KaggleSpider):
         def look(ledger: Ledger) -> bool:
             files = ledger.files(key, known.version)
             if bucket is not None:
-                return all_listed(bucket, manifest["folder"], files, count)
+                return all_listed(bucket, manifest["folder"], files)
             return all_there(folder, ((name, size) for name, size, *_ in files), count)
 
         def look_aside() -> bool:

@@ -34,8 +34,6 @@ from kagglecrawl.transfer.upload import Upload
 
 logger = logging.getLogger(__name__)
 
-#: Keys that are named in the log when they are removed.
-_NAMED = 20
 _FOLDERS_KEPT = 100_000
 
 
@@ -114,14 +112,15 @@ class StoreFolder:
         return Objects(self, self._bucket, self._crew, notes, guard, meter)
 
     def publish(self) -> None:
-        """See that the store has all that was put, and nothing else below this key.
+        """See that the store has all that was put. What else is below this key stays: it is an
+        earlier version's, or somebody's.
 
         Raises ``Unproved`` where it has not: what is missing is noted as such.
         """
         self.prepare()
         failure: RetryLater | None = None
         missing = []
-        for row in self._not_listed(tidy=True):
+        for row in self._not_listed():
             try:
                 self._bucket.prove(self.key(row.name), Receipt(row.size, row.etag), row.sha256)
             except RetryLater as error:
@@ -132,14 +131,11 @@ class StoreFolder:
             raise failure
         self.archive.unlink(missing_ok=True)
 
-    def _not_listed(self, *, tidy: bool = False) -> Iterator[MemberRow]:
-        """The members that were noted and are not in the store's list as they were put; ``tidy``:
-        what else is there is removed."""
+    def _not_listed(self) -> Iterator[MemberRow]:
+        """The members that were noted and are not in the store's list as they were put."""
         seen = bytearray()
         for entries in self._bucket.list(self._head):
-            strays = self._look(entries, seen)
-            if tidy and strays:
-                self._remove_strays(strays)
+            self._look(entries, seen)
         after = 0
         while rows := self._notes.stored(after, BATCH):
             after = rows[-1].number + 1
@@ -148,51 +144,40 @@ class StoreFolder:
                 if not known and not row.name.endswith("/"):
                     yield row
 
-    def _look(self, entries: Sequence[Entry], seen: bytearray) -> list[str]:
-        """Mark the numbers of members that are listed as they should be; the keys of nobody."""
+    def _look(self, entries: Sequence[Entry], seen: bytearray) -> None:
+        """Mark the numbers of members that are listed as they should be."""
         rows = self._notes.named([entry.key.removeprefix(self._head) for entry in entries])
-        strays = []
         for entry in entries:
             row = rows.get(entry.key.removeprefix(self._head))
             if row is None or row.sha256 is None:
-                strays.append(entry.key)
-            elif self._bucket.agrees(entry, Receipt(row.size, row.etag)):
+                continue
+            if self._bucket.agrees(entry, Receipt(row.size, row.etag)):
                 seen.extend(bytes(max(0, row.number + 1 - len(seen))))
                 seen[row.number] = 1
-        return strays
-
-    def _remove_strays(self, keys: list[str]) -> None:
-        for key in keys[:_NAMED]:
-            logger.info("Removed %s: it is not of this version", ascii(key))
-        if len(keys) > _NAMED:
-            logger.info("Removed %d more below %s", len(keys) - _NAMED, ascii(self._head))
-        self._bucket.delete(keys)
 
 
-def all_listed(
-    bucket: Bucket, uri: str, files: Iterable[tuple[str, int, bytes, str]], count: int
-) -> bool:
-    """Does the store list these files (name, size, SHA-256, ETag), so many, below a URI, and no
-    others? Raises what of ``KaggleError`` keeps it from telling, but for what may pass: False."""
+def all_listed(bucket: Bucket, uri: str, files: Iterable[tuple[str, int, bytes, str]]) -> bool:
+    """Does the store list these files (name, size, SHA-256, ETag) below a URI, as they were put?
+
+    False also where it cannot tell just now; raises ``StopCrawl`` where it refuses to. It takes
+    about 100 bytes of memory for each file.
+    """
     head = f"{bucket.destination.key_of(uri)}/"
-    # Two sums of checksums are equal if and only if the same was summed up, in whatever order.
-    expected = found = left = 0
+    missing = {_digest(bucket, name, size, etag) for name, size, _, etag in files}
     try:
         for entries in bucket.list(head):
-            left += len(entries)
-            found += sum(_sum(bucket, e.key.removeprefix(head), e.size, e.etag) for e in entries)
-            if left > count:
-                return False
+            missing.difference_update(
+                _digest(bucket, entry.key.removeprefix(head), entry.size, entry.etag)
+                for entry in entries
+            )
     except RetryLater:
         return False
-    for name, size, _, etag in files:
-        expected += _sum(bucket, name, size, etag)
-    return left == count and expected == found
+    return not missing
 
 
-def _sum(bucket: Bucket, name: str, size: int, etag: str) -> int:
+def _digest(bucket: Bucket, name: str, size: int, etag: str) -> int:
     text = f"{name}\0{size}\0{etag if bucket.abilities.lists_etag else ''}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=24).digest())
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=12).digest())
 
 
 class _Sent(NamedTuple):
@@ -242,7 +227,7 @@ class Objects(Receiver):
     def put(self, number: int, name: str, content: bytes | memoryview, sha256: bytes) -> None:
         """A whole object in one request."""
         self._check_place(name)
-        data = bytes(content)  # a view would keep all that is around it
+        data = bytearray(content)  # a view would keep all that is around it
         put = partial(self._bucket.put, self._folder.key(name), data, sha256=sha256)
         self._go(number, name, self._crew.submit(len(data), put))
         self._sent(len(data))
@@ -269,6 +254,9 @@ class Objects(Receiver):
             self._go(row.number, row.name, upload.end(proof.sha256))
         except BadMember:
             upload.abort()
+            raise
+        except BaseException:
+            upload.wait()
             raise
         self.done(row.number, proof.size, proof.sha256)
 

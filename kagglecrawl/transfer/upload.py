@@ -60,7 +60,7 @@ class Upload:
     def end(self, sha256: bytes) -> Future[Receipt]:
         """These were all of them; what the store says of it."""
         if self._whole:
-            data = bytes(self._buffer)
+            data = self._buffer
             self._told(len(data))
             put = partial(self._bucket.put, self._key, data, sha256=sha256)
             return self._crew.submit(len(data), put)
@@ -69,11 +69,15 @@ class Upload:
         md5 = self._md5.digest() if self._md5 else None
         return self._crew.submit(0, partial(self._complete, md5, sha256))
 
-    def abort(self) -> None:
-        """It is not to be had."""
+    def wait(self) -> None:
+        """Until none of its parts is on its way: they must not come after another run's."""
         for part in self._parts:
             with suppress(Exception):
                 part.result()
+
+    def abort(self) -> None:
+        """It is not to be had."""
+        self.wait()
         if self._upload:
             with suppress(KaggleError):  # it is ended when the folder is looked at next
                 self._bucket.abort(self._key, self._upload)
@@ -115,6 +119,7 @@ class Upload:
             raise self._gone() from None
 
     def _complete(self, md5: bytes | None, sha256: bytes) -> Receipt:
+        self.wait()
         parts = [part.result() for part in self._parts]
         try:
             return self._bucket.complete(self._key, self._upload, parts, md5=md5, sha256=sha256)

@@ -169,3 +169,13 @@ def test_a_store_that_damages_has_no_etags_to_trust() -> None:
     memory = Memory()
     memory.turns["put_object"].append(damaging)
     assert looked(memory).put_etag == ""
+
+
+def test_what_fails_for_now_is_no_answer_but_what_always_fails_is() -> None:
+    memory = Memory()
+    memory.turns["create_multipart_upload"].extend([refusal("SlowDown", 503)] * 5)
+    with pytest.raises(StoreFailed):
+        looked(memory)
+    assert not memory.objects
+    memory.turns["create_multipart_upload"].extend([refusal("InternalError", 500)] * 5)
+    assert not looked(memory).multipart
