@@ -5,10 +5,17 @@ BIN := $(VENV)/bin
 # Tests wait as often as they compute: one more than there are cores.
 WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
-.PHONY: crawl test bench lint schemas clean
+.PHONY: crawl crawl-s3 store test bench schemas clean
 
 crawl: $(VENV)/.crawl
 	$(BIN)/scrapy replica --scale small -- scrapy crawl datasets -O output/datasets.jsonl -s DOWNLOAD_DELAY=0
+
+# The same into a bucket of a real store, which is gone when it ends.
+crawl-s3: $(VENV)/.dev
+	$(BIN)/python -m tests.store weed -- $(BIN)/scrapy replica --scale small -- scrapy crawl datasets -O output/datasets-s3.jsonl -s DOWNLOAD_DELAY=0 -s S3_URI=s3://harvest/kaggle -s WORKSPACE=local_workspace_s3
+
+store: $(VENV)/.dev
+	$(BIN)/python -m tests.store weed
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -25,6 +32,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.kills
 	$(BIN)/python -m benchmarks.transfer_kills
+	$(BIN)/python -m benchmarks.s3
+	$(BIN)/python -m benchmarks.s3_kills
 
 schemas: $(VENV)/.crawl
 	$(BIN)/python -m kagglecrawl.items docs/schemas
@@ -43,4 +52,4 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.crawl
 	touch $@
 
 clean:
-	rm -rf $(VENV) output local_workspace
+	rm -rf $(VENV) output local_workspace local_workspace_s3

@@ -117,7 +117,6 @@ class StoreFolder:
 
         Raises ``Unproved`` where it has not: what is missing is noted as such.
         """
-        self.prepare()
         failure: RetryLater | None = None
         missing = []
         for row in self._not_listed():
