@@ -35,6 +35,9 @@ for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
         client.upload_file(str(path), bucket, f"{{prefix}}/{{name}}")
 """
+#: The aws CLI beside this Python. From 1.46 on it brings a botocore of its own, so it does not
+#: hold back ours.
+AWS = Path(sysconfig.get_path("scripts")) / "aws"
 _PREFIX = "harvest"
 
 
@@ -65,9 +68,8 @@ class Bench:
 
         Raises ``BenchmarkError`` if the aws CLI is not installed.
         """
-        aws = Path(sysconfig.get_path("scripts")) / "aws"
-        if not aws.exists():
-            raise BenchmarkError("there is no aws CLI: pip install -r requirements-dev.txt")
+        if not AWS.exists():
+            raise BenchmarkError("there is no aws CLI: pip install 'awscli>=1.46,<2'")
         store = {"AWS_DEFAULT_REGION": "us-east-1", **self._store.environment()}
         official = clean_env(
             self._folder,
@@ -157,9 +159,8 @@ def _upload_file(ref: str, place: Path, bucket: str) -> list[str]:
 
 def _aws_cp(ref: str, place: Path, bucket: str) -> list[str]:
     folder = str(place / "files")
-    aws = str(Path(sysconfig.get_path("scripts")) / "aws")
     commands = [
         [sys.executable, "-c", _HUB, ref, folder],
-        [aws, "s3", "cp", "--recursive", "--quiet", folder, f"s3://{bucket}/{_copied(ref)}"],
+        [str(AWS), "s3", "cp", "--recursive", "--quiet", folder, f"s3://{bucket}/{_copied(ref)}"],
     ]
     return ["sh", "-c", " && ".join(map(shlex.join, commands))]

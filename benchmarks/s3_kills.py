@@ -145,7 +145,7 @@ def _run(opts: argparse.Namespace, folder: Path) -> list[str]:
             wrong.append(f"after the end: exit code {after.code}, {after.sent} bytes: {after.log}")
         wrong += differences(store, crawl.prefix, made.files)
     print(
-        f"\n{sum(run.killed for run in runs)} kills; "
+        f"\n{sum(run.killed for run in runs)} kills of {opts.kills} came in time; "
         f"sent {sum(run.sent for run in runs) / _MIB:,.0f} MiB in all, "
         f"{max(run.uploads for run in runs)} uploads under way at most; "
         f"peak on disk {max(run.disk for run in runs) / _MIB:.1f} MiB (bar {DISK_BAR / _MIB:.0f}), "
@@ -176,8 +176,10 @@ class _Crawl:
         return f"{_PREFIX}/datasets/dataset/{REF.replace('/', '_')}/"
 
     def moments(self, kills: int) -> list[int]:
-        """At which bytes of the archive it is killed; they rise, since it goes on."""
-        return sorted(self.dice.randrange(self.made.size) for _ in range(kills))
+        """At which bytes of the archive it is killed; they rise, since it goes on. What is left
+        after the last one takes it longer than a moment."""
+        most = max(1, self.made.size * 19 // 20)
+        return sorted(self.dice.randrange(most) for _ in range(kills))
 
     def start(self, kill_at: int | None) -> Run:
         """Run the crawl to its end, or until it has read so far, and a moment longer."""
@@ -210,7 +212,7 @@ class _Crawl:
             killed=code == -signal.SIGKILL,
             code=code,
             seconds=time.monotonic() - began,
-            end=max((start + count for start, count in answers), default=0),
+            end=self._come_to(before),
             sent=sum(count for _, count in answers),
             peak=peak,
             disk=disk,

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -17,9 +17,11 @@ from w3lib.url import safe_url_string
 
 from kagglecrawl.arguments import size
 from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
+from kagglecrawl.kaggle.errors import KaggleError
 from kagglecrawl.kaggle.names import UnsafeName, check_path
 from kagglecrawl.rates import Rate, families_of, quotas_of
 from kagglecrawl.s3.destination import Destination
+from kagglecrawl.s3.opened import endpoint_of
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -90,6 +92,8 @@ class KaggleConfig:
         workspace = Path(settings.get("WORKSPACE") or "local_workspace")
         api_url = _api_url(settings.get("KAGGLE_API_URL"))
         # a doctor that looks at the replica must not forget what it found of the real Kaggle
+        _check_of_no_store(settings)
+        _check_keys(destination_of(settings), _output_prefix(settings))
         doctor = "doctor-loopback.json" if is_loopback(api_url) else "doctor.json"
         return cls(
             api_url=api_url,
@@ -135,7 +139,7 @@ def destination_of(settings: BaseSettings) -> Destination | None:
     uri, cloud = settings.get("S3_URI"), settings.get("CLOUD_CONFIG")
     if uri and cloud:
         raise SettingError("S3_URI and CLOUD_CONFIG name a store each: give one of them")
-    for name in _SECRETS if uri else ():
+    for name in _SECRETS:
         if settings.getpriority(name) == SETTINGS_PRIORITIES["cmdline"]:
             raise SettingError(
                 f"{name} is on the command line, where everybody on this machine can read it: "
@@ -157,6 +161,50 @@ def destination_of(settings: BaseSettings) -> Destination | None:
     except (ValueError, RuntimeError) as error:
         name = "CLOUD_CONFIG" if cloud else "S3_URI"
         raise SettingError(f"{name} cannot be used: {error}") from None
+
+
+def _check_keys(destination: Destination | None, prefix: str | None) -> None:
+    try:
+        if destination is not None and prefix:
+            destination.key(prefix)
+    except UnsafeName as error:
+        raise SettingError(f"OUTPUT_PREFIX cannot be used: {error}") from None
+
+
+def _check_of_no_store(settings: BaseSettings) -> None:
+    """What is said of a store, where none is named, would be believed to be heard."""
+    if settings.get("S3_URI") or settings.get("CLOUD_CONFIG"):
+        return
+    for name in ("OUTPUT_PREFIX", "S3_READ_BACK", "S3_DELETE_LOCAL"):
+        said = settings.getpriority(name) == SETTINGS_PRIORITIES["cmdline"]
+        if said and str(settings.get(name)) not in {"", "None", "False", "0"}:
+            raise SettingError(f"{name} is of a store, and none is named: set S3_URI as well")
+
+
+def store_of(settings: BaseSettings) -> str:
+    """Which store, and who keeps it; empty if files go to the workspace."""
+    destination = destination_of(settings)
+    if destination is None:
+        return ""
+    try:
+        return replace(destination, endpoint=endpoint_of(destination)).identity
+    except KaggleError as error:
+        raise SettingError(str(error)) from None
+
+
+def store_settings(settings: BaseSettings, spider: str) -> dict[str, str]:
+    """What makes a crawl go to its store, so that the same says the same."""
+    destination = destination_of(settings)
+    if destination is None:
+        return {}
+    if destination.seeds_layout:
+        given = {"CLOUD_CONFIG": str(Path(settings.get("CLOUD_CONFIG")).expanduser().absolute())}
+    else:
+        given = {"S3_URI": destination.uri}
+    prefix, usual = _output_prefix(settings), "" if destination.seeds_layout else spider
+    if prefix is not None and prefix != usual:
+        given["OUTPUT_PREFIX"] = prefix
+    return given
 
 
 def _output_prefix(settings: BaseSettings) -> str | None:

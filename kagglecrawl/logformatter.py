@@ -119,13 +119,20 @@ class _Addresses(logging.Filter):
         return True
 
 
+#: At DEBUG these show keys, tokens and signatures.
+_TALKATIVE = ("boto3", "botocore", "s3transfer")
+
+
 class RedactSettings:
-    """Scrapy add-on: installs the filters above before a crawl logs anything."""
+    """Scrapy add-on: installs the filters above before a crawl logs anything, and keeps what AWS's
+    packages say of each request out of the log."""
 
     def update_settings(self, settings: Settings) -> None:
         """Called by Scrapy for every crawler."""
         _install(_OverriddenSettings(settings), "scrapy.crawler")
         _install(_Addresses(), "scrapy.extensions.feedexport")
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.INFO)
 
 
 def _install(new: logging.Filter, name: str) -> None:

@@ -35,15 +35,19 @@ def main(arguments: Sequence[str]) -> int:
         store.client().create_bucket(Bucket=BUCKET)
         if not command:
             return _serve(store)
-        code = subprocess.run(command, env={**os.environ, **store.environment()}, check=False)
+        others = {name: value for name, value in os.environ.items() if name[:4] != "AWS_"}
+        code = subprocess.run(command, env={**others, **store.environment()}, check=False)
         _show(store)
         return code.returncode
 
 
 def _serve(store: stores.Store) -> int:
+    print("# in another terminal, after `source .venv/bin/activate`:")
+    if others := sorted(name for name in os.environ if name.startswith("AWS_")):
+        print(f"unset {' '.join(others)}")
     for name, value in store.environment().items():
         print(f"export {name}={value}")
-    print(f"scrapy crawl datasets -s S3_URI={store.uri('kaggle')}")
+    print(f"scrapy replica -- scrapy crawl datasets -s S3_URI={store.uri('kaggle')}")
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     print("The store serves until Ctrl-C; then all of it is gone.", flush=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
+import signal
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,10 +17,18 @@ from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.truth import DatasetTruth
 from kagglecrawl.replica.world import World, published
-from tests.conftest import Crawl, Run, by_ref, page_row
-from tests.file_crawls import FILES, folder_of, with_files, without_files
+from tests import file_crawls
+from tests.conftest import Crawl, Run, by_ref, clean_env, page_row
+from tests.file_crawls import (
+    FILES,
+    crawling,
+    folder_of,
+    wait_until,
+    with_files,
+    without_files,
+)
 from tests.killing.shapes import workspace
-from tests.stores import Store
+from tests.stores import Store, rclone
 from tests.transfer.archives import STORED, Entry, entry, tarred, zipped
 
 PREFIX = "harvest/2026"
@@ -52,6 +64,12 @@ def files_on_disk(root: Path) -> dict[str, int]:
 def in_store(dataset: DatasetTruth, uri: str) -> dict[str, object]:
     row = with_files(dataset)
     return {**row, "Download": {**row["Download"], "folder": f"{uri}/dataset/{folder_of(dataset)}"}}
+
+
+def keys_in(store: Store, prefix: str) -> list[str]:
+    """The first keys below a prefix."""
+    found = store.client().list_objects_v2(Bucket=store.bucket, Prefix=prefix)
+    return [each["Key"] for each in found.get("Contents", ())]
 
 
 def uploads_of(store: Store) -> list[str]:
@@ -256,3 +274,42 @@ def test_a_store_that_cannot_be_used_ends_it_before_kaggle_is_asked(
         assert "command line" in sentence
         assert "shown" not in sentence
         assert replica.stats()["requests"] == {}
+
+
+def test_only_what_was_sent_is_deleted(crawl: Run, tmp_path: Path, weed_store: Store) -> None:
+    world = World(scale=None, extra=(published("me/set", files={"a.csv": b"x", "d/b.csv": b"y"}),))
+    official = ("-s", "KAGGLE_TRANSPORT=official", "-s", "S3_DELETE_LOCAL=True")
+    mine = workspace(tmp_path) / "output/datasets/dataset/me_set/d/mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("never sent")
+    with Replica(world) as replica:
+        done = crawl(replica, *to(weed_store, *official), env=weed_store.environment())
+    assert done.code == 0, done.log
+    assert [path for path in mine.parent.parent.rglob("*") if path.is_file()] == [mine]
+    assert done.stat("kaggle/s3/deleted_local") == 2
+
+
+def test_a_store_that_goes_away_is_waited_for_and_kaggle_not_asked(tmp_path: Path) -> None:
+    sets = tuple(published(f"me/set-{n}", files={"a.csv": b"%d" % n}) for n in range(40))
+    with rclone() as store, Replica(World(scale=None, extra=sets)) as replica:
+        options = (
+            *("-o", str(tmp_path / "rows.jsonl"), "-s", f"S3_URI={store.uri()}"),
+            *("-s", f"JOBDIR={tmp_path / 'job'}", "-s", "KAGGLE_MAX_WAIT=2"),
+            *("-s", "KAGGLE_CONCURRENT_TRANSFERS=1"),
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(file_crawls, "clean_env", partial(_with, store.environment()))
+            with crawling(replica, tmp_path, *options) as process:
+                wait_until(lambda: len(keys_in(store, "datasets/dataset/")) > 2)
+                os.kill(store.process, signal.SIGKILL)
+                process.wait(60)
+        asked = replica.stats()["requests"]["DownloadDataset"]
+    log = (tmp_path / "log.txt").read_text()
+    assert process.returncode == 3, log
+    assert "It stopped before its end: the store cannot be reached." in log
+    stored = int(re.findall(r"(\d+) stored", log)[-1])
+    assert stored < asked <= stored + 3, "one that was under way, and hardly more"
+
+
+def _with(more: dict[str, str], home: Path, **others: str) -> dict[str, str]:
+    return clean_env(home, **{**others, **more})

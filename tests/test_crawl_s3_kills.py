@@ -43,11 +43,11 @@ def bytes_there(store: Store) -> int:
     """How much the store has, parts of uploads as well."""
     client, bucket = store.client(), store.bucket
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    size = sum(each["Size"] for page in pages for each in page.get("Contents", ()))
+    size = sum(int(each["Size"]) for page in pages for each in page.get("Contents", ()))
     for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
         of = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
         try:
-            size += sum(part["Size"] for part in client.list_parts(**of).get("Parts", ()))
+            size += sum(int(part["Size"]) for part in client.list_parts(**of).get("Parts", ()))
         except client.exceptions.ClientError:
             continue  # it has just ended
     return size

@@ -31,6 +31,7 @@ class FakeBucket:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
         self.types: dict[str, str] = {}
+        self.proved: set[str] = set()
         self.open: dict[str, list[bytes]] = {}
         self.sums: tuple[bytes, bytes] = (b"", b"")
         self.fails: dict[str, Exception] = {}
@@ -40,6 +41,10 @@ class FakeBucket:
     def pausing(self, pause: Callable[[float], None]) -> Self:
         self.pause = pause
         return self
+
+    def prove(self, key: str, receipt: object, sha256: bytes) -> None:
+        assert sha256 == hashlib.sha256(self.kept[key]).digest()
+        self.proved.add(key)
 
     def put(self, key: str, data: bytes, content_type: str = "") -> None:
         self.kept[key], self.types[key] = data, content_type
@@ -92,6 +97,7 @@ def test_a_page_is_one_put(there: PageObjects, bucket: FakeBucket, content: byte
     there.write(7, iter([content[:3], content[3:]]))
     assert bucket.kept == {f"{FOLDER}/page_7.jsonl": content}
     assert bucket.types == {f"{FOLDER}/page_7.jsonl": "application/jsonl"}
+    assert bucket.proved == bucket.kept.keys()
     assert not bucket.open
 
 

@@ -36,8 +36,8 @@ def test_a_whole_crawl_keeps_the_token_to_itself(
             replica,
             *("-L", "DEBUG", "-s", f"JOBDIR={tmp_path / 'job'}", "-o", feed, "-a", "pages=1-8"),
             *("-a", "download=true"),
-            *("-s", f"KAGGLE_TRANSPORT={transport}", "-s", f"AWS_SECRET_ACCESS_KEY={AWS}"),
-            *("-s", f"AWS_ACCESS_KEY_ID={AWS}", "-s", "STATS_DUMP=True"),
+            *("-s", f"KAGGLE_TRANSPORT={transport}", "-s", "STATS_DUMP=True"),
+            env={"AWS_SECRET_ACCESS_KEY": AWS, "AWS_ACCESS_KEY_ID": AWS},
         )
         token = replica.token
     assert len(done.rows) > 60, done.log

@@ -43,6 +43,7 @@ class FakeBucket:
 
     def __init__(self) -> None:
         self.kept: dict[str, tuple[bytes, str]] = {}
+        self.proved: dict[str, bytes] = {}
         #: What puts raise, one after the other.
         self.raises: list[Exception] = []
         self.puts = 0
@@ -54,6 +55,9 @@ class FakeBucket:
     def pausing(self, pause: Callable[[float], None]) -> Self:
         self.pause = pause
         return self
+
+    def prove(self, key: str, receipt: object, sha256: bytes) -> None:
+        self.proved[key] = sha256
 
     def put(self, key: str, data: bytes, content_type: str = "") -> None:
         self.puts += 1
@@ -111,6 +115,7 @@ class Bench:
         self.stopped: list[StopCrawl] = []
         spider = SimpleNamespace(
             name="kernels",
+            config=KaggleConfig.from_settings(self.crawler.settings),
             accounts=self.accounts,
             bucket=self.bucket if store else None,
             ledger=self.ledger,
@@ -153,6 +158,7 @@ def test_payloads_are_in_the_store_before_the_item_passes(bench: Bench) -> None:
         f"{head}/kernel.log": (b"line\n", "text/plain"),
         f"{head}/source.py": (b"print()\n", ""),
     }
+    assert bench.bucket.proved.keys() == bench.bucket.kept.keys()
     assert threading.main_thread() not in bench.bucket.threads
     assert all(thread.daemon for thread in bench.bucket.threads)
     assert (bench.stat("kaggle/s3/payloads"), bench.stat("kaggle/s3/payload_bytes")) == (2, 13)

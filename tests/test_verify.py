@@ -105,7 +105,8 @@ def test_all_is_there(ask: Ask, workspace: Path, options: tuple[str, ...]) -> No
     before = contents(workspace / "ledger.sqlite")
     code, output, errors = ask(*options)
     by_size = "" if options else "; 5 compared by size alone"
-    line = f"2 resources: 5 files right, 7 B; 0 missing; 0 changed; 0 extra{by_size}\n"
+    read = " (7 B read)" if options else ""
+    line = f"2 resources: 5 files right, 7 B{read}; 0 missing; 0 changed; 0 extra{by_size}\n"
     assert (code, output, errors) == (0, line, "")
     assert contents(workspace / "ledger.sqlite") == before
 
@@ -160,7 +161,7 @@ def test_what_is_wrong(ask: Ask, workspace: Path) -> None:
     assert f"missing  {ROOT_FOLDER}/p_gone/: all of it, 2 files" in lines
     assert f"changed  {at}/b/c.csv: 3 bytes, and 2 were stored" in lines
     assert f"extra    {at}/b/more\\n.txt" in lines
-    assert f"extra    {ROOT_FOLDER}/stray_one/: it belongs to no resource of the ledger" in lines
+    assert f"extra    {ROOT_FOLDER}/stray_one/: the ledger has no files of anybody there" in lines
     assert not any(f"{at}/d" in line for line in lines)  # its size is right
     assert lines[-1] == (
         "3 resources: 2 files right, 3 B; 3 missing; 3 changed; 3 extra; 2 compared by size alone"

@@ -330,14 +330,19 @@ def test_real_stores(
     fields = {"ACCESS_KEY": s3_store.access_key, "SECRET_KEY": s3_store.secret_key}
     place = {"ENDPOINT_URL": s3_store.endpoint, "BUCKET_NAME": second.bucket, "OSS_PREFIX": "in"}
     cloud.write_text(json.dumps({**fields, **place}))
-    right = f"2 resources: 10 files right, {amount_of(names)}; 0 missing; 0 changed; 0 extra\n"
-    assert ask("-s", f"CLOUD_CONFIG={cloud}", "--read-back") == (0, right, "")
+    size = amount_of(names)
+    head, rest = (
+        f"2 resources: 10 files right, {size} (10 in stores",
+        "0 missing; 0 changed; 0 extra\n",
+    )
+    read_back = ask("-s", f"CLOUD_CONFIG={cloud}", "--read-back")
+    assert read_back == (0, f"{head}, {size} read); {rest}", "")
     code, _, errors = ask()
     assert (code, errors.count("\n")) == (2, 1)
     assert "there are no credentials for the store: set AWS_ACCESS_KEY_ID" in errors
     for name, value in s3_store.environment().items():
         monkeypatch.setenv(name, value)
-    assert ask() == (0, right, "")
+    assert ask() == (0, f"{head}); {rest}", "")
     client.put_object(Bucket=second.bucket, Key="in/dataset/p_s/f", Body=b"F")
     client.put_object(Bucket=second.bucket, Key="in/dataset/p_s/d/extra", Body=b"")
     client.put_object(Bucket=second.bucket, Key="in/dataset/stray_one/x/y", Body=b"")

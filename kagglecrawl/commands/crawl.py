@@ -18,12 +18,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import gc
+import os
 import sys
 
 from scrapy import Spider
 from scrapy.commands.crawl import Command as ScrapyCrawl
 from scrapy.crawler import Crawler
 from scrapy.exceptions import UsageError
+from scrapy.settings import BaseSettings
 from scrapy.spiderloader import get_spider_loader
 from scrapy.statscollectors import StatsCollector
 from scrapy.utils.misc import load_object
@@ -34,6 +36,7 @@ from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.extensions.report import ANEW
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
 from kagglecrawl.kaggle.errors import KaggleError
+from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.s3.opened import open_bucket
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import internals
@@ -50,6 +53,7 @@ _BY_REASON = {
     "memusage_exceeded": STOPPED,
     "kaggle_no_space": STOPPED,
     "s3_refused": STOPPED,
+    "s3_unreachable": STOPPED,
 }
 
 
@@ -92,6 +96,9 @@ class Command(ScrapyCrawl):
         except UsageError as error:
             print("scrapy crawl:", " ".join(str(error).split()), file=sys.stderr)
             sys.exit(USAGE)
+        except KeyboardInterrupt:
+            print("scrapy crawl: interrupted before it began", file=sys.stderr)
+            os._exit(STOPPED)  # nothing is to be waited for, such as a store that is frozen
 
     def run(self, args: list[str], opts: argparse.Namespace) -> None:
         """Crawl, and set the exit code."""
@@ -179,6 +186,7 @@ class Command(ScrapyCrawl):
                 check_official(config.api_url)
             check_folders(self.settings)
             _check_store(config)
+            _warn_of_feeds(self.settings)
             if folder := job_dir_of(self.settings):
                 settings = self.settings.copy()
                 spider_class.update_settings(settings)
@@ -216,7 +224,19 @@ def _check_store(config: KaggleConfig) -> None:
         bucket = open_bucket(config.destination, uploads=config.uploads, read_back=config.read_back)
     except KaggleError as error:
         raise SettingError(str(error)) from None
-    print(f"{config.destination.uri}: {bucket.abilities.describe()}", file=sys.stderr)
+    where = f"{config.destination.uri} at {bucket.address}"
+    print(f"{where}: {bucket.abilities.describe()}", file=sys.stderr)
+
+
+def _warn_of_feeds(settings: BaseSettings) -> None:
+    """Nothing can be appended to an object."""
+    for uri, options in settings.getdict("FEEDS").items():
+        if str(uri).startswith("s3://") and not options.get("overwrite"):
+            print(
+                f"The feed {clean(str(uri))} is stored whole when the crawl ends: what is there "
+                "under this name now is replaced.",
+                file=sys.stderr,
+            )
 
 
 def _help_args(spider_class: type[Spider]) -> str:

@@ -294,6 +294,7 @@ def _is_missing_something(status: Status) -> bool:
     left = ("failed", "pending", "lists_failed", "requests_pending")
     return (
         not status["balanced"]
+        or status["reason"] == "pages_not_stored"
         or any(status[name] for name in left)
         or any(feed["only_in_job_directory"] for feed in status["feeds"])
     )

@@ -27,6 +27,7 @@ _WHY = {
     "kaggle_unreachable": "The API could not be reached.",
     "kaggle_misconfigured": "The address was not the API's.",
     "kaggle_no_space": "The disk of WORKSPACE had no room left.",
+    "s3_unreachable": "The store could not be reached.",
     "s3_refused": "The store refused what it was sent.",
     "feeds_not_stored": "A feed could not be stored.",
     "pages_not_stored": "Page files could not be put into the store.",
@@ -40,6 +41,7 @@ _FIRST = dict.fromkeys(
     "see what `scrapy doctor` finds, then ",
 )
 _FIRST["kaggle_no_space"] = "make room on the disk of WORKSPACE, then "
+_FIRST["s3_unreachable"] = "see that the store is there, then "
 _FIRST["s3_refused"] = "see that the store takes what it is sent (the log says why), then "
 
 
@@ -58,6 +60,7 @@ def next_step(status: Status) -> str:
         return ANEW
     others = ("pending", "lists_failed", "requests_pending")
     unstored = any(feed["only_in_job_directory"] for feed in status["feeds"])
+    unstored = unstored or status["reason"] == "pages_not_stored"
     if (
         incomplete
         and status["failed_for_good"]

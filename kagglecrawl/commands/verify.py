@@ -18,9 +18,10 @@ missing  it is not there; a whole folder is one line
 changed  another size, other contents, or no file any more. Another ETag of the
          same size means that the object was stored anew; --read-back says
          whether its contents are the same
-extra    no version of this resource has it; or, without KEY, what is beside
-         the resources' folders and belongs to nobody in the ledger. (Files
-         that only an earlier version has are counted, and are no fault.)
+extra    the ledger does not have it: put by a crawl that wanted other files
+         (only, max_bytes) or by somebody else; or, without KEY, a folder
+         beside those of the resources that have files. (Files that only an
+         earlier version has are counted, and are no fault.)
 unread   it could not be read; the line says why
 ======== =====================================================================
 

@@ -16,6 +16,8 @@ import kagglecrawl
 from kagglecrawl.checks import writable
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import Credentials, CredentialsError, find_credentials
+from kagglecrawl.kaggle.errors import KaggleError
+from kagglecrawl.s3.opened import open_bucket
 
 _OLDEST_PYTHON = (3, 11)
 _ASYNCIO_REACTOR = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
@@ -60,7 +62,7 @@ def examine(settings: BaseSettings) -> Setup:
         config = None
     else:
         checks.append(Check("address", f"{config.api_url}, by the {config.transport} transport"))
-        checks += _folders(config)
+        checks += [*_folders(config), *_store(config)]
     try:
         credentials = find_credentials()
     except CredentialsError as error:
@@ -134,6 +136,19 @@ def _reactor(settings: BaseSettings) -> Check:
     return Check(
         "reactor", f"TWISTED_REACTOR={name} is not asyncio's: leave that setting out", passed=False
     )
+
+
+def _store(config: KaggleConfig) -> Iterator[Check]:
+    """What the store can do, if there is one: with a few requests to it."""
+    if config.destination is None:
+        return
+    uri = config.destination.uri
+    try:
+        bucket = open_bucket(config.destination, uploads=config.uploads, read_back=config.read_back)
+    except KaggleError as error:
+        yield Check("store", str(error), passed=False)
+    else:
+        yield Check("store", f"{uri} at {bucket.address}: {bucket.abilities.describe()}")
 
 
 def _folders(config: KaggleConfig) -> Iterator[Check]:

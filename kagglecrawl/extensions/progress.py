@@ -1,4 +1,4 @@
-"""One line on the terminal that says how far the crawl is; nothing where stderr is not one."""
+"""One line on the terminal that says how far the crawl is; where stderr is none, in the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Self, TextIO
 
 from scrapy import signals
 from scrapy.crawler import Crawler
-from scrapy.exceptions import NotConfigured
 from scrapy.utils.asyncio import AsyncioLoopingCall, create_looping_call
 
 from kagglecrawl.kaggle.paging import CAP_ROWS
@@ -20,8 +19,11 @@ from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.transfers import UnderWay
 from kagglecrawl.units import amount, duration
 
+logger = logging.getLogger(__name__)
+
 _CLEAR = "\r\x1b[K"
-_INTERVAL = 0.5
+#: Seconds between two lines: on a terminal, and in a log.
+_INTERVAL, _LOG_INTERVAL = 0.5, 60.0
 #: A transfer of so many bytes is shown by itself, and at most so many of them.
 _LARGE = 20_000_000
 _SHOWN = 2
@@ -59,9 +61,10 @@ class _Rate:
 
 
 class Progress:
-    """Items, rate, requests, pending, ETA, twice a second."""
+    """Items, rate, requests, pending, ETA: twice a second on ``stream``, or each minute in the log
+    where that is None."""
 
-    def __init__(self, crawler: Crawler, stream: TextIO) -> None:
+    def __init__(self, crawler: Crawler, stream: TextIO | None) -> None:
         assert crawler.stats is not None
         self._crawler = crawler
         self._stats = crawler.stats
@@ -80,14 +83,12 @@ class Progress:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        """Not configured unless stderr is a terminal."""
-        if not sys.stderr.isatty():
-            raise NotConfigured
-        return cls(crawler, sys.stderr)
+        """On stderr, if that is a terminal."""
+        return cls(crawler, sys.stderr if sys.stderr.isatty() else None)
 
     def clear(self) -> None:
         """Wipe the line, if there is one."""
-        if self._drawn:
+        if self._drawn and self._stream is not None:
             self._stream.write(_CLEAR)
             self._stream.flush()
             self._drawn = False
@@ -154,16 +155,23 @@ class Progress:
     def _opened(self, spider: object) -> None:
         if not isinstance(spider, KaggleSpider):
             return
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(self._filter)
+        if self._stream is not None:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(self._filter)
         accounts = spider.accounts
         self._before = accounts.count("stored")
         self._done_before = accounts.count("discovered") - accounts.pending
-        task = create_looping_call(self._draw, spider)
-        task.start(_INTERVAL, now=False)
+        in_log = self._stream is None
+        task = create_looping_call(self._log if in_log else self._draw, spider)
+        task.start(_LOG_INTERVAL if in_log else _INTERVAL, now=False)
         self._task = task
 
+    def _log(self, spider: KaggleSpider) -> None:
+        logger.info("So far: %s", self.line(spider, time.monotonic() - self._began))
+
     def _draw(self, spider: KaggleSpider) -> None:
+        if self._stream is None:
+            return
         width = shutil.get_terminal_size().columns - 1
         text = self.line(spider, time.monotonic() - self._began)
         if len(text) > width:  # whole parts alone

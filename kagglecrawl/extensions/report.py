@@ -16,7 +16,6 @@ from scrapy.statscollectors import StatsCollector
 
 from kagglecrawl.kaggle.paging import End
 from kagglecrawl.spiders.base import KaggleSpider
-from kagglecrawl.state.accounts import Accounts
 from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.units import amount
 
@@ -80,6 +79,7 @@ _ENDINGS = {
     "kaggle_unreachable": "It stopped before its end: the API cannot be reached.",
     "kaggle_misconfigured": "It stopped before its end: the address is not the API's.",
     "kaggle_no_space": "It stopped before its end: the disk has no room.",
+    "s3_unreachable": "It stopped before its end: the store cannot be reached.",
     "s3_refused": "It stopped before its end: the store refuses what it is sent.",
     "kaggle_failed": "It stopped before its end.",
     "kaggle_job": "Nothing was done.",
@@ -136,16 +136,18 @@ class Report:
         for verdict in ("skipped", "failed"):
             for slug, count in accounts.reasons(verdict).items():
                 lines.append(f"  {verdict} {count}: {REASONS.get(slug, slug)}")
-        lines += [f"  {line}" for line in self._files(accounts)]
+        lines += [f"  {line}" for line in self._files(spider)]
         lines.append(f"  {self._requests(spider)}")
         lines += [f"  {sentence}" for sentence in self._remarks(spider, reason, whole)]
         return lines
 
-    def _files(self, accounts: Accounts) -> Iterator[str]:
+    def _files(self, spider: KaggleSpider) -> Iterator[str]:
         """Of all runs of the job."""
+        accounts, config = spider.accounts, spider.config
+        where = f" in {config.output(spider.name)}" if config.destination else ""
         if files := accounts.count("files_stored"):
             were = "1 file" if files == 1 else f"{files:,} files"
-            yield f"{were}, {amount(accounts.count('bytes_stored'))}"
+            yield f"{were}, {amount(accounts.count('bytes_stored'))}{where}"
         for slug, count in accounts.counts("files_left_out/").items():
             yield f"left out {count}: {REASONS.get(slug, slug)}"
         for slug, count in accounts.counts("without_files/").items():
@@ -204,6 +206,9 @@ class Report:
                 f"{were} not asked for again, since Kaggle has refused {it} before: "
                 "-a refresh=true asks."
             )
+        if other := spider.accounts.count("files_elsewhere"):
+            were = "1 dataset were" if other == 1 else f"{other} datasets were"
+            remarks.append(f"The files of {were} in another place, so they were asked for again.")
         if gone := spider.accounts.count("files_gone"):
             of = "1 dataset" if gone == 1 else f"{gone} datasets"
             remarks.append(

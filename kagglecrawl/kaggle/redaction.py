@@ -13,7 +13,7 @@ _URL = re.compile(
     r"(?P<tail>[?#][^\s<>]*)?"
 )
 _PARAMETER = re.compile(
-    r"(?P<name>\b(?:x-(?:goog|amz)-[\w-]+|signature|sig|access_token|token|api_?key)=)[^\s&'\"<>]+",
+    r"(?P<name>\b(?:x-(?:goog|amz)-[\w-]+|signature|sig|credential|access_token|token|api_?key)=)[^\s&'\"<>]+",
     re.IGNORECASE,
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from scrapy.crawler import Crawler
+from scrapy.exceptions import NotConfigured
 
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.errors import KaggleError, RetryLater, StopCrawl, Unusable
@@ -73,7 +75,9 @@ class UploadPipeline:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
-        """As Scrapy builds it."""
+        """As Scrapy builds it; for spiders of ours alone."""
+        if not isinstance(getattr(crawler.spider, "config", None), KaggleConfig):
+            raise NotConfigured
         return cls(crawler)
 
     async def process_item(self, item: Any) -> Any:
@@ -112,7 +116,7 @@ class UploadPipeline:
         def put() -> None:
             bucket = self._spider.bucket.pausing(self._pause)
             for key, each in zip(keys, payloads, strict=True):
-                self._tried(partial(bucket.put, key, each.content, each.content_type))
+                self._tried(partial(_put, bucket, key, each))
 
         await self._aside(put)
         self._stats.inc_value("kaggle/s3/payloads", len(payloads))
@@ -186,6 +190,12 @@ class UploadPipeline:
                 return counted(another)
 
         return await aside(counted_aside) if many else counted(ledger)
+
+
+def _put(bucket: Any, key: str, payload: Payload) -> None:
+    """Put one, and see that the store has it: that it has answered is not enough."""
+    receipt = bucket.put(key, payload.content, payload.content_type)
+    bucket.prove(key, receipt, hashlib.sha256(payload.content).digest())
 
 
 def _checked(path: str) -> None:

@@ -10,18 +10,24 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from kagglecrawl.kaggle.errors import KaggleError
+from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.s3.calls import Calls
 from kagglecrawl.s3.destination import Destination
-from kagglecrawl.s3.errors import KeyRefused, StoreFailed, StoreRefused, Unproved
+from kagglecrawl.s3.errors import KeyRefused, RequestRefused, StoreFailed, StoreRefused, Unproved
 from kagglecrawl.s3.receipts import etag_of
 
 #: Seconds before a store is asked again for what it must have.
 _WAITS = (0.2, 0.5, 1.0)
 _CONTENT = b"kagglecrawl looks what this store can do; this object is removed at once.\n"
 _OTHER = b"other bytes"
+#: What the names of its objects begin with, and the age from which on they are another's that is
+#: over.
+_PROBE = ".kagglecrawl-probe-"
+_LEFT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Abilities:
     multipart: bool = False
     lists_uploads: bool = False
     lists_parts: bool = False
+    reads: bool = False
+    """An object can be read by these credentials."""
 
     @property
     def proof(self) -> str:
@@ -82,12 +90,15 @@ def probe(
     setting.
     """
     head = f"{destination.prefix}/" if destination.prefix else ""
-    key = f"{head}.kagglecrawl-probe-{secrets.token_hex(8)}"
+    key = f"{head}{_PROBE}{secrets.token_hex(8)}"
     trial = _Trial(client, destination, key, pause)
     try:
-        return trial.run()
-    finally:
+        found = trial.run()
+        trial.sweep(f"{head}{_PROBE}")
+        return found
+    except KaggleError:
         trial.tidy()
+        raise
 
 
 class _Trial:
@@ -96,12 +107,16 @@ class _Trial:
     ) -> None:
         self._calls = Calls(client, destination.bucket, pause)
         self._pause = pause
-        self._setting = f"{destination.setting} ({destination.uri})"
+        address = clean(str(client.meta.endpoint_url))
+        given = ", which was given as http" if destination.made_https else ""
+        self._setting = f"{destination.setting} ({destination.uri} at {address}{given})"
         self._key = key
         self._parted = f"{key}-parts"
         self._wrong = f"{key}-wrong"
         self._written: set[str] = set()
         self._upload = ""
+        #: By the store's clock.
+        self._put_at: datetime | None = None
 
     def run(self) -> Abilities:
         self._written.add(self._key)
@@ -114,6 +129,8 @@ class _Trial:
             )
         what = "an object that was put is not there"
         there = self._needed("head_object", what, Key=self._key)
+        self._put_at = there.get("LastModified")
+        content = self._read()
         if there.get("ContentLength") != len(_CONTENT):
             raise StoreRefused(
                 f"{self._setting}: what answers there does not keep an object as it was put: "
@@ -122,7 +139,9 @@ class _Trial:
         found = self._of_parts()
         etags = self._listed()
         heads = {self._key: etag_of(there), self._parted: found.pop("etag")}
-        self._needed("delete_object", "an object cannot be removed", Key=self._key)
+        self._needed(
+            "delete_object", f"an object cannot be removed, so {self._key} stays", Key=self._key
+        )
         self._written.discard(self._key)
         return Abilities(
             put_etag="md5" if etag == _md5(_CONTENT).hex() == etag_of(there) else "",
@@ -130,8 +149,38 @@ class _Trial:
             checks_md5=self._refuses(ContentMD5=_b64(_md5(_OTHER))),
             checksum="crc32" if self._checks_crc32() else "",
             conditional=self._keeps(),
+            reads=content == _CONTENT,
             **found,
         )
+
+    def _read(self) -> bytes:
+        """What was put, if it can be read."""
+
+        def read() -> bytes:
+            answer = self._calls.call("get_object", self._setting, Key=self._key)
+            with answer["Body"] as body:
+                return bytes(body.read())
+
+        try:
+            return self._calls.retried(read, f"{self._setting}: an object cannot be read")
+        except KaggleError:
+            return b""
+
+    def sweep(self, head: str) -> None:
+        """Remove all of it, and what crawls have left that were killed at this place."""
+        self.tidy()
+        if self._put_at is None:
+            return
+        before = self._put_at - _LEFT
+        listed = self._tried("list_objects_v2", Prefix=head) or {}
+        for one in listed.get("Contents", ()):
+            if one.get("LastModified", before) < before:
+                self._tried("delete_object", Key=one["Key"])
+        begun = self._tried("list_multipart_uploads", Prefix=head) or {}
+        for one in begun.get("Uploads", ()):
+            if one["Key"].startswith(head) and one.get("Initiated", before) < before:
+                asked = {"Key": one["Key"], "UploadId": one["UploadId"]}
+                self._tried("abort_multipart_upload", **asked)
 
     def tidy(self) -> None:
         """Remove all of it, as far as that can be done."""
@@ -209,7 +258,7 @@ class _Trial:
         asked: dict[str, Any] = {"Key": self._wrong, "Body": _CONTENT, **more}
         try:
             self._calls.call("put_object", self._setting, **asked)
-        except (Unproved, KeyRefused):
+        except (Unproved, KeyRefused, RequestRefused):
             return True
         except (StoreRefused, StoreFailed) as error:
             self._passed_over(error)
@@ -226,8 +275,8 @@ class _Trial:
         for seconds in (*_WAITS, None):
             try:
                 return self._calls.call(name, said, **asked)
-            except (Unproved, KeyRefused) as error:
-                if seconds is None or isinstance(error, KeyRefused):
+            except (Unproved, KeyRefused, RequestRefused) as error:
+                if seconds is None or not isinstance(error, Unproved):
                     raise StoreRefused(
                         f"{error}: check the endpoint, the bucket and the prefix"
                     ) from None
@@ -238,7 +287,7 @@ class _Trial:
         """What the store answers; None where it refuses."""
         try:
             return self._calls.call(name, f"{self._setting}: it cannot be looked at", **asked)
-        except (Unproved, KeyRefused):
+        except (Unproved, KeyRefused, RequestRefused):
             return None
         except (StoreRefused, StoreFailed) as error:
             self._passed_over(error)

@@ -14,6 +14,7 @@ from itertools import accumulate, islice
 from typing import Any
 
 from kagglecrawl.kaggle.errors import RetryLater
+from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.s3.abilities import Abilities
 from kagglecrawl.s3.calls import Calls, Missing, UploadGone
 from kagglecrawl.s3.client import answered, translated
@@ -66,6 +67,8 @@ class Bucket(Calls):
         self.abilities = abilities
         self._reads_back = read_back
         self._deletes_many = True
+        #: Of the endpoint, for people.
+        self.address = clean(str(client.meta.endpoint_url))
 
     def put(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeVar
 
 from kagglecrawl.s3.client import code_of, status_of, translated
-from kagglecrawl.s3.errors import StoreAway, StoreFailed, Unproved
+from kagglecrawl.s3.errors import RequestRefused, StoreAway, StoreFailed, Unproved
 from kagglecrawl.s3.tally import Tally
 
 #: How often one call is made, and with what seconds between: they double.
@@ -111,7 +111,7 @@ class Calls:
                 failure = translated(error, what)
             if isinstance(failure, StoreAway):
                 most, reason = min(_AWAY_TRIES, self._tries), "away"
-            elif isinstance(failure, StoreFailed):
+            elif isinstance(failure, StoreFailed) and not isinstance(failure, RequestRefused):
                 most, reason = self._tries, failure.cause
             else:
                 raise failure from None

@@ -14,7 +14,14 @@ from kagglecrawl.kaggle.auth import is_loopback
 from kagglecrawl.kaggle.errors import KaggleError
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.s3.destination import Destination, check_endpoint
-from kagglecrawl.s3.errors import KeyRefused, StoreAway, StoreFailed, StoreRefused, Unproved
+from kagglecrawl.s3.errors import (
+    KeyRefused,
+    RequestRefused,
+    StoreAway,
+    StoreFailed,
+    StoreRefused,
+    Unproved,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +85,18 @@ _DAMAGED = {
     "XAmzContentSHA256Mismatch",
     "XAmzContentChecksumMismatch",
     "ContentChecksumMismatch",
+}
+#: The store cannot have an object of this key.
+_OF_KEYS = {
+    "KeyTooLong",
+    "KeyTooLongError",
+    "InvalidObjectName",
+    "InvalidKey",
+    "InvalidURI",
+    "XMinioInvalidObjectName",
+    "XMinioInvalidResourceName",
+    "XMinioParentIsObject",
+    "XMinioObjectExistsAsDirectory",
 }
 #: botocore's own exceptions, by name: they need no import so.
 _AWAY = {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"}
@@ -173,7 +192,7 @@ def translated(error: Exception, what: str) -> KaggleError:
     if names & _CREDENTIALS:
         return StoreRefused(
             f"{what}: there are no credentials for the store: set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or name a CLOUD_CONFIG"
         )
     if names & _CONFIGURED:
         return StoreRefused(f"{what}: {_one_line(str(error))}: check AWS_PROFILE and ~/.aws")
@@ -183,7 +202,7 @@ def translated(error: Exception, what: str) -> KaggleError:
             "certificates to trust in AWS_CA_BUNDLE"
         )
     if "ParamValidationError" in names:
-        return KeyRefused(f"{what}: boto3 refuses it: {_one_line(str(error))}")
+        return RequestRefused(f"{what}: boto3 refuses it: {_one_line(str(error))}")
     if "ReadTimeoutError" in names:
         return StoreFailed(f"{what}: the store does not answer", cause="timed_out")
     if names & {"HTTPClientError", "IncompleteReadError", "ConnectionError"}:
@@ -214,7 +233,7 @@ def answered(code: str, status: int, message: str, what: str) -> KaggleError:
         return StoreFailed(said, cause=_PASSING[str(status)])
     if code in {"NoSuchKey", "404"}:
         return Unproved(f"{what}: the store does not have it", "store_lost")
-    return KeyRefused(said)
+    return KeyRefused(said) if code in _OF_KEYS else RequestRefused(said)
 
 
 def _one_line(text: str) -> str:

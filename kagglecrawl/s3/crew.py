@@ -27,7 +27,8 @@ class Crew:
         self._room = threading.Condition()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._started = 0
-        self._idle = 0
+        #: Threads that wait for a job, and jobs that wait for a thread.
+        self._idle = self._waiting = 0
         self._closed = False
 
     def submit(self, size: int, work: Callable[[], T]) -> Future[T]:
@@ -43,7 +44,8 @@ class Crew:
                 raise RuntimeError("the crew takes no more work")
             self._under_way += size
             self._jobs.put((size, work, future))
-            if self._idle == 0 and self._started < self._workers:
+            self._waiting += 1
+            if self._idle < self._waiting and self._started < self._workers:
                 self._started += 1
                 name = f"store-{self._started}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -70,6 +72,7 @@ class Crew:
             job = self._jobs.get()
             with self._room:
                 self._idle -= 1
+                self._waiting -= job is not None
             if job is None:
                 return
             size, work, future = job

@@ -145,7 +145,7 @@ class Destination:
         try:
             address, made_https = _checked_endpoint(data["ENDPOINT_URL"])
             return cls(
-                bucket=_checked_bucket(data["BUCKET_NAME"].strip()),
+                bucket=_checked_name(data["BUCKET_NAME"].strip()),
                 prefix=_checked_prefix(prefix.strip()),
                 endpoint=address,
                 region=region if isinstance(region, str) and region else None,
@@ -164,7 +164,7 @@ def check_endpoint(endpoint: str) -> None:
     if parts.scheme != "https" and not is_loopback(endpoint):
         raise ValueError(
             f"the endpoint http://{parts.netloc.rpartition('@')[2]} is not encrypted: use https, "
-            "or a store on this machine"
+            "or a tunnel from this machine (ssh -L)"
         )
 
 
@@ -199,6 +199,12 @@ def _checked_endpoint(given: str) -> tuple[str, bool]:
 def _checked_bucket(bucket: str) -> str:
     if not _BUCKET.fullmatch(bucket):
         raise ValueError(f"{bucket[:80]!a} is no name of a bucket: write s3://bucket/prefix")
+    return bucket
+
+
+def _checked_name(bucket: str) -> str:
+    if not _BUCKET.fullmatch(bucket):  # not shown: it may be another field's value
+        raise ValueError("BUCKET_NAME is no name of a bucket")
     return bucket
 
 

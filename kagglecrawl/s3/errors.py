@@ -19,6 +19,14 @@ class StoreFailed(RetryLater):
         self.cause = cause
 
 
+class RequestRefused(StoreFailed):
+    """The store refuses a request, for a reason that says nothing of its key: it may be the store's
+    fault, or ours, so the resource has failed for now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, cause="refused")
+
+
 class StoreAway(Away):
     """Nobody answers at the store's address: true of every request to it alike."""
 
@@ -43,6 +51,12 @@ class StoreRefused(StopCrawl):
     """The store will have nothing of us until somebody does something: the text says what."""
 
     reason = "s3_refused"
+
+
+class StoreUnreachable(StopCrawl):
+    """Nobody has answered at the store's address for too long."""
+
+    reason = "s3_unreachable"
 
 
 class KeyRefused(Unusable):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from functools import lru_cache
 
 from kagglecrawl.s3.bucket import Bucket
 from kagglecrawl.s3.destination import Destination
+from kagglecrawl.s3.errors import StoreRefused
+
+
+@lru_cache(maxsize=8)
+def endpoint_of(destination: Destination) -> str:
+    """The address of the store, which may come from a profile; nobody is asked. Raises
+    ``StoreRefused``."""
+    from kagglecrawl.s3.client import connect
+
+    return str(connect(destination, uploads=1).meta.endpoint_url)
 
 
 @lru_cache(maxsize=8)
@@ -19,7 +28,12 @@ def open_bucket(destination: Destination, *, uploads: int, read_back: bool) -> B
     from kagglecrawl.s3.abilities import probe
     from kagglecrawl.s3.client import connect
 
-    for name in ("boto3", "botocore"):  # at DEBUG they show keys and signatures
-        logging.getLogger(name).setLevel(logging.INFO)
     client = connect(destination, uploads=uploads)
-    return Bucket(client, destination, probe(client, destination), read_back=read_back)
+    abilities = probe(client, destination)
+    if not abilities.reads and (read_back or abilities.proof == "read_back"):
+        raise StoreRefused(
+            f"{destination.setting} ({destination.uri}): an object cannot be read by these "
+            "credentials, and this store proves nothing in another way (or S3_READ_BACK is set): "
+            "let them read"
+        )
+    return Bucket(client, destination, abilities, read_back=read_back)

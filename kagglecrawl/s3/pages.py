@@ -40,7 +40,7 @@ class PageObjects:
         blocks = _blocks(pieces, PUT_MOST)
         first, second = next(blocks, b""), next(blocks, None)
         if second is None:
-            bucket.put(key, first, _TYPE)
+            bucket.prove(key, bucket.put(key, first, _TYPE), hashlib.sha256(first).digest())
         else:
             _put_large(bucket, key, chain((first, second), blocks))
 

@@ -163,7 +163,8 @@ class DatasetsSpider(KaggleSpider):
         if known.choice != self.choice:
             return None
         if manifest["files"] and manifest["folder"] != self._place(folder_of(key)):
-            return None  # they are elsewhere
+            self.accounts.note("files_elsewhere")
+            return None
         folder, count = self.config.workspace.absolute() / manifest["folder"], manifest["files"]
         bucket = self.bucket
 

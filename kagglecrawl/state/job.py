@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from scrapy.settings import BaseSettings
 
-from kagglecrawl.config import destination_of
+from kagglecrawl.config import store_of, store_settings
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.store import FILE, NotOurs, Store
 
@@ -35,9 +35,6 @@ _DECISIVE = (
     "FEED_EXPORT_BATCH_ITEM_COUNT",
     "FEED_EXPORT_ENCODING",
     "FEED_EXPORT_FIELDS",
-    "S3_URI",
-    "CLOUD_CONFIG",
-    "OUTPUT_PREFIX",
 )
 #: Options of a feed that its format and the way it is opened do not need.
 _PLAIN = {"format", "overwrite"}
@@ -76,8 +73,7 @@ class Identity:
         ``_job``, differ from run to run and do not count."""
         feeds = settings.getdict("FEEDS")
         decisive = {name: str(settings.get(name)) for name in _DECISIVE if _is_set(settings, name)}
-        if "CLOUD_CONFIG" in decisive:
-            decisive["CLOUD_CONFIG"] = str(Path(decisive["CLOUD_CONFIG"]).absolute())
+        decisive.update(store_settings(settings, spider))
         if any(set(each) - _PLAIN for each in feeds.values() if isinstance(each, dict)):
             # one that is compressed, say: plain rows behind those could not be read
             whole = {_place(uri): options for uri, options in feeds.items()}
@@ -90,7 +86,7 @@ class Identity:
             feeds={_place(uri): _format(options) for uri, options in feeds.items()},
             files={name: sum_ for name, text in arguments.items() if (sum_ := _checksum(text))},
             settings=decisive,
-            store=_store_of(settings),
+            store=store_of(settings),
         )
 
 
@@ -239,12 +235,6 @@ class _readably:
                 f"{self._folder / FILE} cannot be used ({error}): restore it from a copy, or "
                 f"{_ANEW}; feeds and pages stay as they are"
             ) from None
-
-
-def _store_of(settings: BaseSettings) -> str:
-    """Which store, and where in it; empty if files go to the workspace."""
-    destination = destination_of(settings)
-    return "" if destination is None else destination.identity
 
 
 def _is_set(settings: BaseSettings, name: str) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
+import stat
+import sys
 import threading
 from functools import cached_property
 from pathlib import Path
 
 from kagglecrawl.config import KaggleConfig
-from kagglecrawl.kaggle.errors import Damaged
+from kagglecrawl.kaggle.errors import Damaged, RetryLater
 from kagglecrawl.s3.bucket import Bucket
 from kagglecrawl.s3.crew import Crew
 from kagglecrawl.s3.opened import open_bucket
@@ -18,12 +22,13 @@ from kagglecrawl.transfer.disk import DiskGuard
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.objects import StoreFolder
 from kagglecrawl.transfer.proof import Proof
+from kagglecrawl.transfer.reach import Reach
 from kagglecrawl.transfer.receiver import BATCH, Receiver
 from kagglecrawl.transfer.source import PIECE, Stopped
-from kagglecrawl.transfer.staging import remove_tree
 
 logger = logging.getLogger(__name__)
 
+_MMAP_THRESHOLD = -3
 #: Bytes of parts that are on their way to the store, or wait for it, of all transfers together.
 _UNDER_WAY = 32 << 20
 
@@ -34,6 +39,10 @@ class Stores:
     def __init__(self, config: KaggleConfig) -> None:
         self._config = config
         self._deleted = 0
+        self._folders: dict[str, StoreFolder] = {}
+        #: Which folders were empty when they were first looked at.
+        self._empty: dict[str, bool] = {}
+        self.reach = Reach(config.max_wait)
 
     @cached_property
     def _bucket(self) -> Bucket:
@@ -46,6 +55,7 @@ class Stores:
 
     @cached_property
     def _crew(self) -> Crew:
+        _keep_no_freed_parts()
         return Crew(self._config.uploads, _UNDER_WAY)
 
     def folder(
@@ -63,7 +73,36 @@ class Stores:
 
         bucket = self._bucket.pausing(pause)
         most = self._config.most_spooled
-        return StoreFolder(bucket, self._crew, destination.key_of(uri), notes, archive, most)
+        key = destination.key_of(uri)
+        found = StoreFolder(bucket, self._crew, key, notes, archive, most)
+        self._folders[uri] = found
+        return found
+
+    def look(self, uri: str, folder: StoreFolder) -> None:
+        """Before Kaggle is asked for what the store could not take. Raises what ``Reach`` raises.
+
+        Called in a thread, for one folder at a time."""
+        self.reach.check()
+        try:
+            empty = folder.look()
+        except RetryLater as error:
+            raise self.reach.away(error) from None
+        self.reach.there()
+        folder.may_remove = self._empty.setdefault(uri, empty)
+
+    def abandon(self, seconds: float) -> None:
+        """End what uploads there are, as far as that can be done in so many seconds."""
+        left = [folder for folder in self._folders.values() if any(folder.open.values())]
+
+        def end() -> None:
+            for folder in left:
+                with contextlib.suppress(Exception):
+                    folder.abandon()
+
+        thread = threading.Thread(target=end, name="ending uploads", daemon=True)
+        if left:
+            thread.start()
+            thread.join(seconds)
 
     def carry(
         self, folder: Path, place: StoreFolder, notes: Notes, guard: DiskGuard, meter: Meter
@@ -85,11 +124,26 @@ class Stores:
         finally:
             receiver.end()
 
-    def clear(self, folder: Path) -> None:
-        """The store has proved that it has what is in this folder: S3_DELETE_LOCAL."""
-        if self._config.delete_local and folder.is_dir():
-            remove_tree(folder)
-            self._deleted += 1
+    def clear(self, folder: Path, notes: Notes, began: float) -> None:
+        """The store has proved that it has the files that are noted: S3_DELETE_LOCAL. What else is
+        in the folder stays, and what was written to since they were sent, which ``began`` at that
+        time (seconds since the epoch)."""
+        if not self._config.delete_local:
+            return
+        after, folders = 0, {folder}
+        while rows := notes.stored(after, BATCH):
+            after = rows[-1].number + 1
+            for row in rows:
+                path = folder / row.name
+                folders.update(parent for parent in path.parents if folder in parent.parents)
+                if row.name.endswith("/"):
+                    folders.add(path)
+                elif row.etag and _is_as_sent(path, row.size, began):
+                    path.unlink()
+                    self._deleted += 1
+        for each in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):  # something is in it
+                each.rmdir()
 
     def counts(self) -> dict[str, int]:
         """What was asked of the store so far, by name."""
@@ -102,6 +156,23 @@ class Stores:
         """No more is sent."""
         if "_crew" in self.__dict__:
             self._crew.close()
+
+
+def _is_as_sent(path: Path, size: int, began: float) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_mtime <= began
+
+
+def _keep_no_freed_parts() -> None:
+    """glibc takes ever larger blocks from a heap that does not shrink, once some were freed: a
+    crawl of large files then needs 190 MiB where it needs 155 (measured). Fixed, it does not
+    (mallopt(3), M_MMAP_THRESHOLD)."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):  # another library of C
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def _send(receiver: Receiver, row: MemberRow, path: Path) -> None:

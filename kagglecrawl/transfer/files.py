@@ -75,6 +75,9 @@ class Files(Receiver):
         """One of the archive's folders."""
         self.make_folder(self._staging.path(name))
 
+    def had(self, name: str) -> None:
+        """The disk knows."""
+
     def discard(self, name: str) -> None:
         """Remove its file."""
         with contextlib.suppress(OSError):  # it may never have been made

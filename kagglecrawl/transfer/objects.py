@@ -29,7 +29,7 @@ from kagglecrawl.transfer.disk import DiskGuard
 from kagglecrawl.transfer.members import BadMember
 from kagglecrawl.transfer.notes import Notes
 from kagglecrawl.transfer.proof import Proof
-from kagglecrawl.transfer.receiver import BATCH, Receipts, Receiver
+from kagglecrawl.transfer.receiver import BATCH, Receipts, Receiver, Refused
 from kagglecrawl.transfer.upload import Upload
 
 logger = logging.getLogger(__name__)
@@ -63,13 +63,32 @@ class StoreFolder:
         self.most_spooled = most_spooled
         #: Names that were put, which the job does not know yet.
         self.not_noted: set[str] = set()
+        #: Was it empty before this process has put something?
+        self.may_remove = False
+        #: Uploads that are not over, by their key.
+        self.open: dict[str, str] = {}
 
     def key(self, name: str) -> str:
         """The key of a member."""
         return self._head + name
 
     def prepare(self) -> None:
-        """End the uploads below it that nobody goes on with: those of killed processes."""
+        """There is nothing to be made."""
+
+    def look(self) -> bool:
+        """See that the store answers, and end the uploads below it that nobody goes on with: those
+        of killed processes. Is nothing there?"""
+        empty = next(self._bucket.list(self._head), None) is None
+        self._end_uploads()
+        return empty
+
+    def abandon(self) -> None:
+        """End the uploads of this run, which no other will go on with."""
+        for key, upload in list(self.open.items()):
+            if upload:
+                self._bucket.abort(key, upload)
+
+    def _end_uploads(self) -> None:
         ours = {upload for _, _, upload in self._notes.uploads()}
         for key, upload in self._bucket.uploads(self._head):
             if upload not in ours:
@@ -77,16 +96,19 @@ class StoreFolder:
                 self._bucket.abort(key, upload)
 
     def remove(self) -> None:
-        """Remove what was put, and end its uploads."""
-        self._bucket.delete(self.key(name) for name in self.not_noted)
-        self.not_noted.clear()
+        """End the uploads, and remove what was put, if nothing was there before: else it may have
+        taken the place of what an earlier crawl has stored, which is better than nothing."""
         for _, name, upload in self._notes.uploads():
             self._bucket.abort(self.key(name), upload)
+        self.archive.unlink(missing_ok=True)
+        if not self.may_remove:
+            return
+        self._bucket.delete(self.key(name) for name in self.not_noted)
+        self.not_noted.clear()
         after = 0
         while rows := self._notes.stored(after, BATCH):
             after = rows[-1].number + 1
             self._bucket.delete(self.key(row.name) for row in rows if row.etag)
-        self.archive.unlink(missing_ok=True)
 
     def exact(self) -> bool:
         """A store compares keys byte by byte."""
@@ -117,6 +139,7 @@ class StoreFolder:
 
         Raises ``Unproved`` where it has not: what is missing is noted as such.
         """
+        self._end_uploads()
         failure: RetryLater | None = None
         missing = []
         for row in self._not_listed():
@@ -158,8 +181,8 @@ class StoreFolder:
 def all_listed(bucket: Bucket, uri: str, files: Iterable[tuple[str, int, bytes, str]]) -> bool:
     """Does the store list these files (name, size, SHA-256, ETag) below a URI, as they were put?
 
-    False also where it cannot tell just now; raises ``StopCrawl`` where it refuses to. It takes
-    about 100 bytes of memory for each file.
+    False also where it cannot tell just now, which is logged; raises ``StopCrawl`` where it refuses
+    to. It takes about 100 bytes of memory for each file.
     """
     head = f"{bucket.destination.key_of(uri)}/"
     missing = {_digest(bucket, name, size, etag) for name, size, _, etag in files}
@@ -169,7 +192,8 @@ def all_listed(bucket: Bucket, uri: str, files: Iterable[tuple[str, int, bytes, 
                 _digest(bucket, entry.key.removeprefix(head), entry.size, entry.etag)
                 for entry in entries
             )
-    except RetryLater:
+    except RetryLater as error:
+        logger.warning("The files in %s are asked for again: %s", uri, error)
         return False
     return not missing
 
@@ -188,13 +212,17 @@ class _Sent(NamedTuple):
         return all(sent.done() for _, _, sent in self.under_way)
 
     def result(self) -> Receipts:
-        receipts: dict[int, str | BadMember] = {}
-        for number, _, sent in self.under_way:
+        receipts: dict[int, str | Refused] = {}
+        for number, name, sent in self.under_way:
             try:
                 receipts[number] = sent.result().etag
             except KeyRefused as error:
-                receipts[number] = BadMember(error.slug, str(error))
+                receipts[number] = Refused(name, BadMember(error.slug, str(error)))
         return receipts
+
+
+def _parents(name: str) -> list[str]:
+    return [name[:at] for at, letter in enumerate(name) if letter == "/"]
 
 
 class Objects(Receiver):
@@ -217,6 +245,8 @@ class Objects(Receiver):
         self._crew = crew
         self._uploads = {number: upload for number, _, upload in notes.uploads()}
         self._under_way: list[tuple[int, str, Future[Receipt]]] = []
+        #: All that is on its way, noted or not.
+        self._sending: set[Future[Receipt]] = set()
         #: Folders of members that were seen.
         self._folders: set[str] = set()
 
@@ -225,7 +255,7 @@ class Objects(Receiver):
 
     def put(self, number: int, name: str, content: bytes | memoryview, sha256: bytes) -> None:
         """A whole object in one request."""
-        self._check_place(name)
+        self._check_place(number, name)
         data = bytearray(content)  # a view would keep all that is around it
         put = partial(self._bucket.put, self._folder.key(name), data, sha256=sha256)
         self._go(number, name, self._crew.submit(len(data), put))
@@ -238,15 +268,16 @@ class Objects(Receiver):
     ) -> Iterator[Callable[[bytes], None]]:
         """Into a buffer, and from there to the store part by part."""
         assert not kept
-        self._check_place(row.name)
+        self._check_place(row.number, row.name)
         upload = Upload(
             self._bucket,
             self._crew,
             self._folder.key(row.name),
             row.size,
             self._uploads.pop(row.number, ""),
-            partial(self._notes.uploading, row.number),
+            partial(self._note_upload, row),
             self._sent,
+            self.pool,
         )
         try:
             yield upload.write
@@ -259,17 +290,26 @@ class Objects(Receiver):
             raise
         self.done(row.number, proof.size, proof.sha256)
 
-    def _check_place(self, name: str) -> None:
+    def _note_upload(self, row: MemberRow, upload: str) -> None:
+        self._folder.open[self._folder.key(row.name)] = upload
+        self._notes.uploading(row.number, upload)
+
+    def had(self, name: str) -> None:
+        """Its folders are not to be those of files."""
+        self._folders.update(_parents(name))
+
+    def _check_place(self, number: int, name: str) -> None:
         """Is a file where a folder is, or the reverse? A store may bear that, but one that keeps
-        its objects as files loses some, or fails for ever (rclone, measured)."""
+        its objects as files loses some, or fails for ever (rclone, measured). Of a tar the first
+        one stays, in every run; of a zip the file."""
         if name in self._folders:
             raise BadMember(COLLISION, "a folder of other files has its place")
-        parents = [name[:at] for at, letter in enumerate(name) if letter == "/"]
+        parents = _parents(name)
         new = [parent for parent in parents if parent not in self._folders]
         if not new:
             return
         files = [each for each in self._notes.named(new).values() if not each.reason]
-        if files:
+        if any(each.number < number or not self.in_order for each in files):
             raise BadMember(COLLISION, "a file is where its folder would be")
         if len(self._folders) > _FOLDERS_KEPT:
             self._folders.clear()
@@ -284,19 +324,23 @@ class Objects(Receiver):
     def end(self) -> None:
         """Wait for what is on its way: it must not come after what another attempt puts."""
         super().end()
-        for _, _, sent in self._under_way:
+        for sent in list(self._sending):
             with suppress(Exception):
                 sent.result()
 
     def _go(self, number: int, name: str, sent: Future[Receipt]) -> None:
         self._folder.not_noted.add(name)
         self._under_way.append((number, name, sent))
+        self._sending.add(sent)
+        sent.add_done_callback(self._sending.discard)
 
     def _note(self) -> None:
         flush = self._flushing
         super()._note()
         if flush is not None and isinstance(flush.safe, _Sent):
-            self._folder.not_noted.difference_update(name for _, name, _ in flush.safe.under_way)
+            for _, name, _ in flush.safe.under_way:
+                self._folder.not_noted.discard(name)
+                self._folder.open.pop(self._folder.key(name), None)
 
     def _sent(self, count: int) -> None:
         self._meter.written += count

@@ -33,8 +33,16 @@ SMALL = 1 << 18
 #: So many that are left out are named in the log.
 _NAMED = 20
 
+
+class Refused(NamedTuple):
+    """A member that a place cannot have."""
+
+    name: str
+    why: BadMember
+
+
 #: By the number of a member: its receipt where it is in a store, or why it cannot be had.
-Receipts = Mapping[int, str | BadMember]
+Receipts = Mapping[int, str | Refused]
 
 
 class Safe(Protocol):
@@ -62,6 +70,8 @@ class Receiver(ABC):
 
     #: Is all that came before a large member safe before that is begun?
     settles_before_large = True
+    #: Do members come in the order of their numbers, before those that follow are known?
+    in_order = False
 
     def __init__(self, notes: Notes, guard: DiskGuard, meter: Meter) -> None:
         self._notes = notes
@@ -109,6 +119,10 @@ class Receiver(ABC):
     @abstractmethod
     def _make_safe(self) -> Safe:
         """Make safe what was taken, while more is taken."""
+
+    @abstractmethod
+    def had(self, name: str) -> None:
+        """An earlier run has taken this one."""
 
     # -- members ----------------------------------------------------------------------------------
 
@@ -184,9 +198,9 @@ class Receiver(ABC):
         done = []
         for number, size, sha256 in flush.digests:
             receipt = receipts.get(number, "")
-            if isinstance(receipt, BadMember):
-                self.tell(f"member {number}", f"{receipt} ({receipt.reason})")
-                flush.left_out.append((number, receipt.reason))
+            if isinstance(receipt, Refused):
+                self.tell(receipt.name, f"{receipt.why} ({receipt.why.reason})")
+                flush.left_out.append((number, receipt.why.reason))
             else:
                 done.append(Done(number, size, sha256, receipt))
         self._notes.done(done, flush.left_out, flush.position, flush.crc32c)

@@ -33,9 +33,9 @@ from scrapy.http import Response, TextResponse
 
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import is_loopback
-from kagglecrawl.kaggle.errors import NoReply, ServerFailed, Unusable
+from kagglecrawl.kaggle.errors import NoReply, RetryLater, ServerFailed, Unusable
 from kagglecrawl.kaggle.names import NameCollision
-from kagglecrawl.s3.errors import StoreFailed
+from kagglecrawl.s3.errors import StoreAway, StoreFailed
 from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.store import TransferRow
 from kagglecrawl.state.transfers import Meter, UnderWay
@@ -85,6 +85,8 @@ class _Work:
     """One transfer: where to, what of it, and how it is followed."""
 
     number: int
+    #: As the job names it: below the workspace, or a URI.
+    folder: str
     #: In the workspace.
     staging: Staging
     #: Where they go instead, if there is a store.
@@ -134,6 +136,7 @@ class Transfers:
         """
 
         async def transfer(work: _Work) -> Response | None:
+            await self._look_for_store(work)
             response = await post()
             if response.status not in _REDIRECTS:
                 return response
@@ -173,6 +176,7 @@ class Transfers:
         ref = f"{fields['ownerSlug']}/{fields['datasetSlug']}"
 
         async def transfer(work: _Work) -> Response | None:
+            await self._look_for_store(work)
             about_to_send()
             staging, meter = work.staging, work.under_way.meter
             await asyncio.to_thread(staging.remove)
@@ -207,10 +211,10 @@ class Transfers:
         work.notes.commit()
         work.staging.publish()
         if work.store is not None:
-            folder = work.staging.target
+            folder, began = work.staging.target, time.time()
             self._stores.carry(folder, work.store, work.notes, self._guard, work.under_way.meter)
             work.publish()
-            self._stores.clear(folder)
+            self._stores.clear(folder, work.notes, began)
 
     def close(self) -> None:
         """At the end: without a job, what is not whole is of no use to anybody."""
@@ -218,6 +222,7 @@ class Transfers:
         if self._crawler.settings.get("JOBDIR"):
             return
         deadline = time.monotonic() + _LAST_SWEEP
+        self._stores.abandon(_LAST_SWEEP)
         for staging in self._stagings.values():
             if not staging.remove(deadline):
                 logger.warning("%s is left, and of no more use: delete it", staging.folder)
@@ -238,13 +243,21 @@ class Transfers:
             if response is not None:
                 work.staging.forget_if_empty()
                 if response.status in _GONE:
-                    await aside(work.place.remove)
+                    await self._remove(work)
                     self._job.begin_anew(row.number, "", 0)
                 # another's word of a transfer is none
                 alike = b'"transfer"' in response.body
                 return response.replace(body=b"{}") if alike else response
             self._job.finish(row.number)
         return self._manifest(request, row, sink)
+
+    async def _remove(self, work: _Work) -> None:
+        """What was fetched is of no more use; where a store cannot do that now, it stays there."""
+        work.stop.clear()  # nobody else waits for it any more
+        try:
+            await aside(work.place.remove)
+        except RetryLater as error:
+            logger.warning("What was put of %s stays: %s", work.under_way.key, error)
 
     def _is_there(self, row: TransferRow) -> bool:
         """Is what has got to its place still there? A store is asked by `scrapy verify`."""
@@ -264,6 +277,7 @@ class Transfers:
             )
         return _Work(
             row.number,
+            row.folder,
             staging,
             self._stores.folder(row.folder, notes, staging.archive, stop),
             Choice(tuple(sink.get("only") or ()), sink.get("max_bytes"), self._config.max_ratio),
@@ -282,8 +296,12 @@ class Transfers:
             response = await transfer(work)
         except Answered as other:
             response = other.response
+        except StoreAway as error:
+            raise self._stores.reach.away(error) from None
         except (NoReply, ServerFailed, StoreFailed) as error:
             error.got_on = self._got_on(work.under_way)
+            if isinstance(error, StoreFailed):
+                raise self._stores.reach.failed(key, error) from None
             raise
         except BaseException:
             work.staging.forget_if_empty()
@@ -294,7 +312,12 @@ class Transfers:
             self._count(self._job.under_way.pop(key).meter)
         if response is None:
             del self._stagings[key]
+            self._stores.reach.well()
         return response
+
+    async def _look_for_store(self, work: _Work) -> None:
+        if work.store is not None:
+            await aside(partial(self._stores.look, work.folder, work.store))
 
     def _got_on(self, transfer: UnderWay) -> bool:
         """Has it come further than ever before in this run?"""

@@ -8,6 +8,7 @@ disk it is fetched first (spool.py) and then unpacked, and to a store it is unpa
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from kagglecrawl.kaggle.errors import Damaged, Unusable
 from kagglecrawl.state.store import TransferRow
@@ -121,8 +122,11 @@ class Unpacking:
     def _stream(self) -> None:
         """A tar straight to its place; what storage says of the whole is compared at its end."""
         source = Forward(self._remote)
-        self._untar(source)
-        source.check()
+        try:
+            self._untar(source, source.check)
+        except BadArchive:
+            source.check()  # was it damaged on the way?
+            raise
 
     def _spool(self, *, go_on: bool) -> None:
         """From a file on disk, which stays until all of it is at its place."""
@@ -150,10 +154,10 @@ class Unpacking:
                 tail = source.tail(zips.TAIL)
                 Unzip(source, self._place, self._choice, self._notes, self._guard).run(tail)
 
-    def _untar(self, source: Readable) -> None:
+    def _untar(self, source: Readable, check: Callable[[], None] = lambda: None) -> None:
         place, meter = self._place, self._remote.meter
         try:
-            Untar(place, self._choice, self._notes, self._guard, meter).run(source)
+            Untar(place, self._choice, self._notes, self._guard, meter).run(source, check)
         except Unusable:  # it would fill any disk
             self._forget()
             raise

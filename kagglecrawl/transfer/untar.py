@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from kagglecrawl.kaggle.errors import Damaged, RetryLater
@@ -70,11 +71,13 @@ class Untar:
         self._choice = choice
         self._notes = notes
         self._files = place.receiver(notes, guard, meter)
+        self._files.in_order = True
 
-    def run(self, source: Readable) -> None:
-        """Unpack all that is wanted. Raises ``BadArchive``, ``NoSpace``, ``Unusable`` for what
-        would fill any disk, ``Damaged`` where a member is another than it was, and what the source
-        raises."""
+    def run(self, source: Readable, check: Callable[[], None] = lambda: None) -> None:
+        """Unpack all that is wanted, and let it count when ``check`` has nothing against it.
+
+        Raises ``BadArchive``, ``NoSpace``, ``Unusable`` for what would fill any disk, ``Damaged``
+        where a member is another than it was, and what the source and ``check`` raise."""
         most = max(RATIO_FROM, self._choice.max_ratio * source.size)
         try:
             self._take_all(source, most)
@@ -86,11 +89,11 @@ class Untar:
             raise
         finally:
             self._files.end()
+        check()
         self._notes.listed(-1)
 
     def _take_all(self, source: Readable, most: float) -> None:
         files, exact = self._files, self._place.exact()
-        again = bool(self._notes.stored(0, 1))
         for member, content in tars.members(source):
             if member.offset + member.size > most:  # headers count as well
                 raise too_dense(self._choice)
@@ -99,10 +102,14 @@ class Untar:
                 files.tell(member.name, f"it is refused ({reason})")
             entry = listed(member, reason)
             if self._notes.note([entry], exact=exact):
+                again = self._place.takes_streams  # else all was forgotten
                 had = self._notes.named([member.name]).get(member.name) if again else None
+                if had is not None and had.number != member.number:
+                    continue  # an earlier member has this name
                 if had is None or had.sha256 is None:
                     self._take(MemberRow(*entry, None, ""), content)
                 else:
+                    files.had(had.name)
                     _compare(files, had, content)
             files.pause(source.position, -1, following=0)
         files.flush(source.position, -1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
 
-from kagglecrawl.kaggle.errors import KaggleError
+from kagglecrawl.kaggle.errors import Damaged, KaggleError, Unusable
 from kagglecrawl.s3.bucket import PUT_MOST, Bucket, Part, Receipt, UploadGone, part_size
 from kagglecrawl.s3.crew import Crew
 from kagglecrawl.s3.errors import StoreFailed
@@ -18,7 +18,8 @@ class Upload:
     """One object on its way, of a size that is known: in one PUT if that is small enough, else in
     parts of a multipart upload.
 
-    ``upload`` is that of another run, or empty; ``note`` is told its id before the first part is
+    ``pool`` sums up what is sent, where the store wants a sum of the whole. ``upload`` is that of
+    another run, or empty; ``note`` is told its id before the first part is
     sent, and ``sent`` the bytes of each part.
     """
 
@@ -31,6 +32,7 @@ class Upload:
         upload: str,
         note: Callable[[str], None],
         sent: Callable[[int], None],
+        pool: Executor,
     ) -> None:
         self._bucket = bucket
         self._crew = crew
@@ -38,6 +40,9 @@ class Upload:
         self._upload = upload
         self._note = note
         self._told = sent
+        self._pool = pool
+        #: The sum of the part before, under way.
+        self._summing: Future[None] | None = None
         self._whole = size <= PUT_MOST
         self._part_size = PUT_MOST if self._whole else part_size(size)
         self._buffer = bytearray()
@@ -52,6 +57,8 @@ class Upload:
         view = memoryview(data)
         while view:
             room = self._part_size - len(self._buffer)
+            if not room:
+                raise Damaged(f"{self._key!a} has more bytes than it should")
             self._buffer += view[:room]
             view = view[room:]
             if len(self._buffer) == self._part_size and not self._whole:
@@ -66,6 +73,7 @@ class Upload:
             return self._crew.submit(len(data), put)
         if self._buffer:
             self._send()
+        self._wait_for_sum()
         md5 = self._md5.digest() if self._md5 else None
         return self._crew.submit(0, partial(self._complete, md5, sha256))
 
@@ -90,15 +98,26 @@ class Upload:
                 raise error
         data, self._buffer = self._buffer, bytearray()
         if self._md5:
-            self._md5.update(data)
+            self._wait_for_sum()
+            self._summing = self._pool.submit(self._md5.update, data)
         send = partial(self._send_part, len(self._parts) + 1, data)
         self._parts.append(self._crew.submit(len(data), send))
         self._told(len(data))
+
+    def _wait_for_sum(self) -> None:
+        if self._summing is not None:
+            self._summing.result()
 
     def _begin(self) -> None:
         if self._begun:
             return
         self._begun = True
+        if not self._bucket.abilities.multipart:
+            raise Unusable(
+                f"{self._key!a} is too large for one request, and the store has no multipart "
+                "uploads: leave such files out (max_bytes), or take another store",
+                "store_refused",
+            )
         there = self._bucket.parts(self._key, self._upload) if self._upload else None
         if there is None:
             self._upload = self._bucket.begin(self._key)

@@ -73,7 +73,7 @@ class Fault:
             case "changed", _:
                 return ": the same size, and other contents"
             case "extra", "unowned":
-                return ": it belongs to no resource of the ledger"
+                return ": the ledger has no files of anybody there"
             case "missing", _ if whole:
                 return f": all of it, {self.files:,} file{'' if self.files == 1 else 's'}"
         return f": {_line(self.reason)}" if self.reason else ""
@@ -86,6 +86,8 @@ class Counts:
     resources: int = 0
     files: int = 0
     bytes: int = 0
+    #: Of the files that are right, those in a store.
+    in_store: int = 0
     #: Bytes that were read.
     read: int = 0
     #: Of the files that are right, those of which the size alone could be compared.
@@ -106,6 +108,12 @@ class Counts:
             else:
                 setattr(self, name, getattr(self, name) + value)
 
+    def _how(self) -> str:
+        """Where they are, and what was compared."""
+        where = [f"{self.in_store:,} in stores"] if self.in_store else []
+        read = [f"{amount(self.read)} read"] if self.read else []
+        return f" ({', '.join([*where, *read])})" if where or read else ""
+
     def as_object(self) -> dict[str, Any]:
         """For programs."""
         kinds = {kind: self.faults[kind] for kind in (MISSING, CHANGED, EXTRA, UNREAD)}
@@ -116,7 +124,7 @@ class Counts:
         kinds = [f"{self.faults[kind]:,} {kind}" for kind in (MISSING, CHANGED, EXTRA)]
         parts = [
             f"{_many(self.resources, 'resource')}: {_many(self.files, 'file')} right, "
-            f"{amount(self.bytes)}",
+            f"{amount(self.bytes)}" + self._how(),
             *kinds,
         ]
         for count, words in (

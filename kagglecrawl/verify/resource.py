@@ -51,6 +51,7 @@ class Check:
         self.counts.files += 1
         self.counts.bytes += file.size
         self.counts.size_only += by_size
+        self.counts.in_store += self.kept.folder.startswith("s3://")
         self._findings.progress(files=1)
 
     def wrong(

@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections import defaultdict, deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -56,6 +57,8 @@ class Memory:
         self._etag = etag
         self._whole = whole or of_parts
         self._checks_md5 = checks_md5
+
+        self.meta = SimpleNamespace(endpoint_url="http://127.0.0.1:1")
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(type(self), f"_{name}")

@@ -19,7 +19,13 @@ from kagglecrawl.s3.abilities import Abilities, probe
 from kagglecrawl.s3.bucket import Bucket
 from kagglecrawl.s3.client import connect, translated
 from kagglecrawl.s3.destination import Destination
-from kagglecrawl.s3.errors import KeyRefused, StoreAway, StoreFailed, StoreRefused, Unproved
+from kagglecrawl.s3.errors import (
+    RequestRefused,
+    StoreAway,
+    StoreFailed,
+    StoreRefused,
+    Unproved,
+)
 from tests.s3.memory import refusal
 
 SECRET = "sEcReT/of+mine"
@@ -129,7 +135,7 @@ def test_no_s3(site: Site, status: int, body: bytes) -> None:
     site.gives(status, body)
     with pytest.raises(StoreRefused, match=r"check the endpoint|is it an S3 store") as caught:
         site.probed()
-    assert str(caught.value).startswith("S3_URI (s3://bucket): ")
+    assert str(caught.value).startswith("S3_URI (s3://bucket at http://127.0.0.1:")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +160,7 @@ def test_refusals_say_what_to_do(site: Site, status: int, code: bytes, said: str
     with pytest.raises(StoreRefused, match=said) as caught:
         site.probed(seeds_layout=True)
     text = str(caught.value)
-    assert "CLOUD_CONFIG (s3://bucket)" in text
+    assert "CLOUD_CONFIG (s3://bucket at http://127.0.0.1:" in text
     assert code.decode() in text
     for secret in (SECRET, "AKIAME", "abc", "pw"):
         assert secret not in text
@@ -245,12 +251,12 @@ URL = f"https://me:{SECRET}@host/x?X-Amz-Signature={SECRET}"
         (of_boto.SSLError(endpoint_url=URL, error="certificate"), StoreRefused),
         (of_boto.NoCredentialsError(), StoreRefused),
         (of_boto.PartialCredentialsError(provider="env", cred_var="x"), StoreRefused),
-        (of_boto.ParamValidationError(report=URL), KeyRefused),
+        (of_boto.ParamValidationError(report=URL), RequestRefused),
         (of_boto.InvalidRegionError(region_name="x y"), StoreRefused),
         (refusal("NoSuchKey", 404), Unproved),
         (refusal("BadDigest", 400), Unproved),
         (refusal("InternalError", 500, URL), StoreFailed),
-        (refusal("EntityTooLarge", 400, URL), KeyRefused),
+        (refusal("EntityTooLarge", 400, URL), RequestRefused),
         (refusal("429", 429), StoreFailed),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kagglecrawl.kaggle.errors import Unusable
+from kagglecrawl.kaggle.errors import Damaged, Unusable
 from kagglecrawl.s3.bucket import PUT_MOST, Bucket
 from kagglecrawl.s3.crew import Crew
 from kagglecrawl.s3.destination import Destination
@@ -43,6 +43,7 @@ class StoreBench(Bench):
     bucket: Bucket = field(init=False)
     crew: Crew = field(init=False)
     target: Store = field(init=False)
+    may_remove: bool = True
 
     def to(self, target: Store) -> None:
         self.target = target
@@ -60,7 +61,9 @@ class StoreBench(Bench):
     def folder(self) -> StoreFolder:
         """As another run would have it."""
         archive = self.staging.archive
-        return StoreFolder(self.bucket, self.crew, HEAD, self.notes, archive, 1 << 30)
+        folder = StoreFolder(self.bucket, self.crew, HEAD, self.notes, archive, 1 << 30)
+        folder.may_remove = self.may_remove
+        return folder
 
     def run(
         self,
@@ -72,6 +75,7 @@ class StoreBench(Bench):
         publish: bool = True,
     ) -> Meter:
         folder = self.folder
+        folder.look()
         with remote(storage, renew=renew, stop=stop) as source:
             Unpacking(source, folder, choice or Choice(), self.notes, self.guard).run()
         if publish:
@@ -300,3 +304,40 @@ def test_many_members(to_weed: StoreBench) -> None:
     other = (rows[1][0], rows[1][1], b"", "0" * 32)
     assert not all_listed(to_weed.bucket, uri, [rows[0], other, *rows[2:]])
     assert not all_listed(to_weed.bucket, uri, [*rows, ("more.csv", 1, b"", "0" * 32)])
+
+
+def test_a_name_that_a_tar_has_twice_is_not_sent_again(to_weed: StoreBench) -> None:
+    tar = tarred(entry("a.csv", b"first"), entry("a.csv", b"second"), entry("z.csv", GOOD))
+    with Storage(tar) as storage:
+        to_weed.run(storage, publish=False)
+        to_weed.job.missing(to_weed.number, [0])
+        to_weed.run(storage)
+    assert to_weed.files() == {"a.csv": b"first", "z.csv": GOOD}
+
+
+def test_what_is_not_gone_on_with_can_be_ended(to_weed: StoreBench) -> None:
+    stop, folder = threading.Event(), to_weed.folder
+    to_weed.noting = lambda what: stop.set() if what == "uploading" else None
+    with (
+        Storage(zip_of(LARGE_FILES)) as storage,
+        remote(storage, stop=stop) as source,
+        pytest.raises(Stopped),
+    ):
+        Unpacking(source, folder, Choice(), to_weed.notes, to_weed.guard).run()
+    assert to_weed.uploads() == [f"{HEAD}/large.bin"]
+    folder.abandon()
+    assert to_weed.uploads() == []
+
+
+def test_what_an_earlier_crawl_has_stored_is_not_removed(to_weed: StoreBench) -> None:
+    archive = zip_of({**SMALL, "large.bin": LARGE})
+    with Storage(archive) as storage:
+        to_weed.run(storage)
+    to_weed.job.begin_anew(to_weed.number, "", 0)  # another crawl, that asks for it again
+    to_weed.may_remove = False
+    with Storage(archive) as storage:
+        storage.script = lambda asked: storage.object.damaged(asked, len(archive) // 2)
+        with pytest.raises(Damaged):
+            to_weed.run(storage)
+    assert to_weed.files() == {**SMALL, "large.bin": LARGE}
+    assert to_weed.uploads() == []
