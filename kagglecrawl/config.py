@@ -115,10 +115,10 @@ class KaggleConfig:
             quota_spent=_one_of(settings, "KAGGLE_QUOTA_SPENT", _WHEN_SPENT),
             destination=destination_of(settings),
             output_prefix=_output_prefix(settings),
-            uploads=int(_number(settings, "S3_CONCURRENT_UPLOADS", 1, 64, whole=True)),
+            uploads=int(_number(settings, "S3_CONCURRENT_UPLOADS", 1, 64, whole=True, usual=8)),
             read_back=_flag(settings, "S3_READ_BACK"),
             delete_local=_flag(settings, "S3_DELETE_LOCAL"),
-            most_spooled=_size(settings, "S3_SPOOL_MAX"),
+            most_spooled=_size(settings, "S3_SPOOL_MAX", "1GB"),
         )
 
     def output(self, spider: str) -> str:
@@ -301,8 +301,8 @@ def _quota_file(workspace: Path, api_url: str) -> Path:
     return platformdirs.user_state_path("kagglecrawl", appauthor=False) / "quotas.sqlite"
 
 
-def _size(settings: BaseSettings, name: str) -> int:
-    value = settings.get(name)
+def _size(settings: BaseSettings, name: str, usual: str | None = None) -> int:
+    value = settings.get(name, usual)
     try:
         return size(str(value).strip())
     except ValueError as error:
@@ -326,9 +326,16 @@ def _hosts(names: list[Any]) -> tuple[str, ...]:
 
 
 def _number(
-    settings: BaseSettings, name: str, low: float, high: float, *, whole: bool = False
+    settings: BaseSettings,
+    name: str,
+    low: float,
+    high: float,
+    *,
+    whole: bool = False,
+    usual: float | None = None,
 ) -> float:
-    value = settings.get(name)
+    """``usual`` is for settings that are not this project's."""
+    value = settings.get(name, usual)
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -106,6 +106,7 @@ def _run(
             if not name.startswith("_")
         },
         api_url=clean(spider.config.api_url),
+        files_in=clean(spider.config.output(spider.name)),
         job=bool(spider.settings.get("JOBDIR")),
         started=_moment(collector.started),
         ended=None if reason is None else _moment(now),

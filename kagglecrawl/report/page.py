@@ -390,6 +390,7 @@ def _what(report: Report) -> Node:
         "Spider": run["spider"],
         "Arguments": given or "none",
         "Asked of": run["api_url"],
+        "Files in": run["files_in"],
         "Job": "yes: the same command goes on" if run["job"] else "no: the same begins a new feed",
         "Finish reason": run["reason"] or "none yet",
         "Exit code": "none yet" if run["exit_code"] is None else str(run["exit_code"]),

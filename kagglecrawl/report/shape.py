@@ -30,6 +30,8 @@ class Run(TypedDict):
     #: As they were given on the command line.
     arguments: dict[str, str]
     api_url: str
+    #: Where its files go: a folder of the workspace, or of a store (``s3://bucket/key``).
+    files_in: str
     #: Is it a job (JOBDIR), with which the same command goes on?
     job: bool
     started: str

@@ -49,7 +49,7 @@ class Calls:
     def pausing(self, pause: Callable[[float], None]) -> Self:
         """The same, whose waits are ``pause``; what it counts is counted together."""
         twin = copy.copy(self)
-        twin._pause = pause
+        twin.__dict__["_pause"] = pause
         return twin
 
     def until_right(
@@ -81,7 +81,7 @@ class Calls:
     def once(self) -> Self:
         """The same, that tries nothing again."""
         twin = copy.copy(self)
-        twin._tries = 1
+        twin.__dict__["_tries"] = 1
         return twin
 
     def call(self, name: str, what: str, *, none: Iterable[str] = (), **asked: Any) -> Any:

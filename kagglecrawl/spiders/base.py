@@ -189,7 +189,7 @@ class KaggleSpider(Remembering):
         return None if place is None else output / place
 
     @property
-    def pages(self) -> PageObjects | None:
+    def page_store(self) -> PageObjects | None:
         """The page files, if they go to a store."""
         destination, place = self.config.destination, self.page_place
         if destination is None or place is None:

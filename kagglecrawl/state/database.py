@@ -231,7 +231,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         if version < VERSION:
             raise NotOurs(
                 f"{path} was begun by an older kagglecrawl (format {version}, this one writes "
-                f"{VERSION}), which can still finish it"
+                f"{VERSION})"
             )
         database.execute("SELECT count(*) FROM job").fetchone()
     except BaseException:

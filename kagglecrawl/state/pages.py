@@ -36,8 +36,8 @@ class Pages(Protocol):
 
 
 def pages_of(spider: Spider) -> Pages | None:
-    """Where the spider wants its pages, if it has any: its ``pages``, or the ``page_folder``."""
-    pages: Pages | None = getattr(spider, "pages", None)
+    """Where the spider wants its pages, if it has any: its ``page_store``, or ``page_folder``."""
+    pages: Pages | None = getattr(spider, "page_store", None)
     folder: Path | None = getattr(spider, "page_folder", None)
     return pages or (None if folder is None else PageFiles(folder))
 

@@ -150,6 +150,7 @@ class StoreFolder:
                 missing.append(row.number)
         if failure is not None:
             self._notes.missing(missing)
+            self._notes.done([], [], 0, -1)  # what is to be sent again is anywhere in the archive
             raise failure
         self.archive.unlink(missing_ok=True)
 

@@ -77,9 +77,8 @@ class Unzip:
         else:
             self._list(directory)
         known = self._notes.known()
-        first = self._notes.wanted(1)
-        if whole and not (first and first[0].offset < known.position):
-            self._end = known.position  # else what is to be had again would seem to overlap
+        if whole:  # else what has to be had again would seem to overlap
+            self._end = known.position
         stream = Stream(self._source, known.position, known.crc32c)
         self._so_far = (stream.at, stream.crc32c)
         self._reserve()

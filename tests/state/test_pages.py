@@ -131,6 +131,6 @@ def test_a_spider_says_where_its_pages_are(tmp_path: Path) -> None:
     assert not pages.aside
     pages.write(1, [b"row\n"])
     assert names(tmp_path) == {"page_1.jsonl"}
-    assert pages_of(spider(page_folder=tmp_path, pages=None)) is not None
+    assert pages_of(spider(page_folder=tmp_path, page_store=None)) is not None
     elsewhere = PageFiles(tmp_path)
-    assert pages_of(spider(page_folder=tmp_path, pages=elsewhere)) is elsewhere
+    assert pages_of(spider(page_folder=tmp_path, page_store=elsewhere)) is elsewhere

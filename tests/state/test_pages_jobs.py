@@ -38,7 +38,7 @@ def listed(stand: Stand, page: int) -> Callable[[Response], Iterator[Any]]:
 
 
 def job(folder: Path, store: FarPages, monkeypatch: pytest.MonkeyPatch) -> Stand:
-    monkeypatch.setattr(Things, "pages", store, raising=False)
+    monkeypatch.setattr(Things, "page_store", store, raising=False)
     made: list[Stand] = []
 
     async def opened() -> None:
