@@ -20,8 +20,9 @@ from kagglecrawl.kaggle.auth import is_loopback, is_private_channel
 from kagglecrawl.kaggle.errors import KaggleError
 from kagglecrawl.kaggle.names import UnsafeName, check_path
 from kagglecrawl.rates import Rate, families_of, quotas_of
+from kagglecrawl.s3.bucket import Bucket
 from kagglecrawl.s3.destination import Destination
-from kagglecrawl.s3.opened import endpoint_of
+from kagglecrawl.s3.opened import endpoint_of, open_bucket
 
 #: kagglesdk 0.1.37, ``kaggle_env.py``: every environment but PROD serves its API under /api.
 _ENVIRONMENTS = {
@@ -132,6 +133,13 @@ class KaggleConfig:
         parts = [part for part in (between,) if part]
         uri = self.destination.uri_of(self.destination.key(*parts)) if parts else ""
         return uri or self.destination.uri
+
+    def bucket(self) -> Bucket | None:
+        """The store that files go to, looked at when the process first asks; None if there is none.
+        Raises what of ``KaggleError`` says that it cannot be used."""
+        if self.destination is None:
+            return None
+        return open_bucket(self.destination, uploads=self.uploads, read_back=self.read_back)
 
 
 def destination_of(settings: BaseSettings) -> Destination | None:

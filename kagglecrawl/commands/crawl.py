@@ -37,7 +37,6 @@ from kagglecrawl.extensions.report import ANEW
 from kagglecrawl.kaggle.auth import CredentialsError, find_credentials
 from kagglecrawl.kaggle.errors import KaggleError
 from kagglecrawl.kaggle.redaction import clean
-from kagglecrawl.s3.opened import open_bucket
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import internals
 from kagglecrawl.state.job import Identity, Job, JobRefused
@@ -218,14 +217,12 @@ class Command(ScrapyCrawl):
 
 def _check_store(config: KaggleConfig) -> None:
     """Is the store there, and can it be written? Raises ``SettingError``."""
-    if config.destination is None:
-        return
     try:
-        bucket = open_bucket(config.destination, uploads=config.uploads, read_back=config.read_back)
+        bucket = config.bucket()
     except KaggleError as error:
         raise SettingError(str(error)) from None
-    where = f"{config.destination.uri} at {bucket.address}"
-    print(f"{where}: {bucket.abilities.describe()}", file=sys.stderr)
+    if bucket is not None:
+        print(bucket.describe(), file=sys.stderr)
 
 
 def _warn_of_feeds(settings: BaseSettings) -> None:

@@ -17,7 +17,6 @@ from kagglecrawl.checks import writable
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.auth import Credentials, CredentialsError, find_credentials
 from kagglecrawl.kaggle.errors import KaggleError
-from kagglecrawl.s3.opened import open_bucket
 
 _OLDEST_PYTHON = (3, 11)
 _ASYNCIO_REACTOR = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
@@ -140,15 +139,13 @@ def _reactor(settings: BaseSettings) -> Check:
 
 def _store(config: KaggleConfig) -> Iterator[Check]:
     """What the store can do, if there is one: with a few requests to it."""
-    if config.destination is None:
-        return
-    uri = config.destination.uri
     try:
-        bucket = open_bucket(config.destination, uploads=config.uploads, read_back=config.read_back)
+        bucket = config.bucket()
     except KaggleError as error:
         yield Check("store", str(error), passed=False)
     else:
-        yield Check("store", f"{uri} at {bucket.address}: {bucket.abilities.describe()}")
+        if bucket is not None:
+            yield Check("store", bucket.describe())
 
 
 def _folders(config: KaggleConfig) -> Iterator[Check]:

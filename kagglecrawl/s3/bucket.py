@@ -67,8 +67,11 @@ class Bucket(Calls):
         self.abilities = abilities
         self._reads_back = read_back
         self._deletes_many = True
-        #: Of the endpoint, for people.
-        self.address = clean(str(client.meta.endpoint_url))
+        self._address = clean(str(client.meta.endpoint_url))
+
+    def describe(self) -> str:
+        """Where it is and what it can do: one line for people."""
+        return f"{self.destination.uri} at {self._address}: {self.abilities.describe()}"
 
     def put(
         self,

@@ -28,14 +28,14 @@ class PageObjects:
 
     aside = True
 
-    def __init__(self, bucket: Callable[[], Bucket], folder: str) -> None:
+    def __init__(self, bucket: Callable[[], Bucket | None], folder: str) -> None:
         self._bucket = bucket
         self._folder = folder
         self._closed = threading.Event()
 
     def write(self, number: int, pieces: Iterable[bytes]) -> None:
         """Put or replace a page. Raises what ``Bucket.put`` raises."""
-        bucket = self._bucket().pausing(self._pause)
+        bucket = self._opened()
         key = f"{self._folder}/page_{number}.jsonl"
         blocks = _blocks(pieces, PUT_MOST)
         first, second = next(blocks, b""), next(blocks, None)
@@ -46,7 +46,7 @@ class PageObjects:
 
     def present(self) -> set[int]:
         """The numbers of the pages that are there; aborts uploads of pages that were not ended."""
-        bucket, folder = self._bucket().pausing(self._pause), f"{self._folder}/"
+        bucket, folder = self._opened(), f"{self._folder}/"
         found = (
             _NAME.fullmatch(entry.key.removeprefix(folder))
             for page in bucket.list(folder)
@@ -61,6 +61,11 @@ class PageObjects:
     def close(self) -> None:
         """End every wait."""
         self._closed.set()
+
+    def _opened(self) -> Bucket:
+        bucket = self._bucket()
+        assert bucket is not None  # else there would be nothing of this kind
+        return bucket.pausing(self._pause)
 
     def _pause(self, seconds: float) -> None:
         if self._closed.wait(seconds):

@@ -34,7 +34,6 @@ from kagglecrawl.kaggle.errors import (
 from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.s3.bucket import Bucket
-from kagglecrawl.s3.opened import open_bucket
 from kagglecrawl.s3.pages import PageObjects
 from kagglecrawl.spiders.remembering import (
     CHILD_PRIORITY,
@@ -168,12 +167,7 @@ class KaggleSpider(Remembering):
     @property
     def bucket(self) -> Bucket | None:
         """The store that files go to, or None; raises what ``open_bucket`` raises."""
-        return None if self.config.destination is None else self._open_bucket()
-
-    def _open_bucket(self) -> Bucket:
-        config = self.config
-        assert config.destination is not None
-        return open_bucket(config.destination, uploads=config.uploads, read_back=config.read_back)
+        return self.config.bucket()
 
     @property
     def page_place(self) -> str | None:
@@ -195,7 +189,7 @@ class KaggleSpider(Remembering):
         if destination is None or place is None:
             return None
         key = destination.key_of(f"{self.config.output(self.name)}/{place}")
-        return PageObjects(self._open_bucket, key)
+        return PageObjects(self.config.bucket, key)
 
     def page_row(self, item: Any) -> str:
         """An item's line of its page file."""

@@ -15,7 +15,6 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.errors import Damaged, RetryLater
 from kagglecrawl.s3.bucket import Bucket
 from kagglecrawl.s3.crew import Crew
-from kagglecrawl.s3.opened import open_bucket
 from kagglecrawl.state.store import MemberRow
 from kagglecrawl.state.transfers import Meter
 from kagglecrawl.transfer.disk import DiskGuard
@@ -46,12 +45,9 @@ class Stores:
 
     @cached_property
     def _bucket(self) -> Bucket:
-        assert self._config.destination is not None
-        return open_bucket(
-            self._config.destination,
-            uploads=self._config.uploads,
-            read_back=self._config.read_back,
-        )
+        bucket = self._config.bucket()
+        assert bucket is not None  # else nobody asks for a folder in it
+        return bucket
 
     @cached_property
     def _crew(self) -> Crew:
@@ -89,6 +85,13 @@ class Stores:
             raise self.reach.away(error) from None
         self.reach.there()
         folder.may_remove = self._empty.setdefault(uri, empty)
+
+    def over(self, uri: str, *, well: bool) -> None:
+        """A folder needs nothing more; ``well``: all of its files are there."""
+        self._folders.pop(uri, None)
+        self._empty.pop(uri, None)
+        if well:
+            self.reach.well()
 
     def abandon(self, seconds: float) -> None:
         """End what uploads there are, as far as that can be done in so many seconds."""

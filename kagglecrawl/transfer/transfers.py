@@ -247,7 +247,9 @@ class Transfers:
                     self._job.begin_anew(row.number, "", 0)
                 # another's word of a transfer is none
                 alike = b'"transfer"' in response.body
+                self._stores.over(row.folder, well=False)
                 return response.replace(body=b"{}") if alike else response
+            self._stores.over(row.folder, well=True)
             self._job.finish(row.number)
         return self._manifest(request, row, sink)
 
@@ -312,7 +314,6 @@ class Transfers:
             self._count(self._job.under_way.pop(key).meter)
         if response is None:
             del self._stagings[key]
-            self._stores.reach.well()
         return response
 
     async def _look_for_store(self, work: _Work) -> None:

@@ -19,8 +19,8 @@ class Upload:
     parts of a multipart upload.
 
     ``pool`` sums up what is sent, where the store wants a sum of the whole. ``upload`` is that of
-    another run, or empty; ``note`` is told its id before the first part is
-    sent, and ``sent`` the bytes of each part.
+    another run, or empty; ``note`` is told its id before the first part is sent, and ``sent`` the
+    bytes of each part.
     """
 
     def __init__(
