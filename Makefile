@@ -9,6 +9,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)'
 
 crawl: $(VENV)/.crawl
 	$(BIN)/scrapy replica --scale small -- scrapy crawl datasets -O output/datasets.jsonl -s DOWNLOAD_DELAY=0
+	$(BIN)/scrapy replica --scale small -- scrapy crawl competitions -O output/competitions.jsonl
 
 # The same into a bucket of a real store, which is gone when it ends.
 crawl-s3: $(VENV)/.dev
@@ -27,6 +28,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.scheduler
 	$(BIN)/python -m benchmarks.transfers
+	$(BIN)/python -m benchmarks.markdown
+	$(BIN)/python -m benchmarks.tables
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.budget
 	$(BIN)/python -m benchmarks.million

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
@@ -178,6 +179,26 @@ def size(text: str) -> int:
     if not match or match[2].upper() not in _UNITS:
         raise ValueError("write bytes (500000) or a number with KB, MB, GB, TB, KiB, MiB, GiB, TiB")
     return int(Decimal(match[1]) * _UNITS[match[2].upper()])
+
+
+def day(text: str) -> str:
+    """A day, as ISO 8601 has it."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ValueError("write a day as 2024-01-31") from None
+
+
+def folder(text: str) -> Path:
+    """A folder that is there."""
+    try:
+        path = Path(text).expanduser()
+        there = bool(text) and path.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        there = False
+    if not there:
+        raise ValueError("there is no such folder: write the path of one")
+    return path.absolute()
 
 
 def line(text: str) -> str:

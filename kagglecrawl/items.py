@@ -18,11 +18,13 @@ from typing import Any, Self, TypedDict, cast
 from itemadapter import ItemAdapter
 
 from kagglecrawl.kaggle import lenient
+from kagglecrawl.kaggle.leaderboards import Entry
 
 
 def _field(export: str, description: str, **schema: Any) -> Any:
+    """``export`` is the field's name in feeds and page files; one without is in neither."""
     markdown = schema.pop("markdown", False)
-    page = schema.pop("page", True)
+    page = schema.pop("page", True) and bool(export)
     default = {"default": schema.pop("default")} if "default" in schema else {}
     return dataclasses.field(
         **default,
@@ -85,6 +87,8 @@ class Download(TypedDict):
 #: What a field holds where nothing is said.
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _COUNT = {"type": "integer", "minimum": 0}
+#: What relative addresses on Kaggle's pages are relative to.
+SITE = "https://www.kaggle.com/"
 _DOWNLOAD = _objects(
     folder={"type": "string", "description": "Folder of the files, below the workspace."},
     files={**_COUNT, "description": "How many files are in it."},
@@ -189,13 +193,66 @@ def _tags(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
     return [name for each in lenient.rows(row, "tags") if (name := lenient.text(each, "name"))]
 
 
+class Board(TypedDict):
+    """What has come of a leaderboard: how many teams it has, which of its fields had to be derived
+    from its rows, and why there is none. A ``final`` one will not change any more, and need not be
+    asked for again."""
+
+    teams: int
+    derived: list[str]
+    reason: str
+    final: bool
+
+
+_ENTRY = _objects(
+    Rank={"type": "integer", "minimum": 1},
+    Team={"type": "string", "description": "Name of the team."},
+    Score={
+        "type": ["number", "string", "null"],
+        "description": "A number where that is exactly what Kaggle writes, else its text.",
+    },
+    SubmissionCount={"type": "integer", "minimum": 0},
+)
+
+
+@dataclasses.dataclass
+class Competition:
+    """A competition of Kaggle's: its row of Meta Kaggle, or its pages, and its leaderboard."""
+
+    competition_id: int = _field("CompetitionID", "Kaggle's number of it.", minimum=1)
+    title: str = _field("Title", "Title for people.")
+    sub_title: str = _field("SubTitle", "Subtitle for people.")
+    slug: str = _field("Slug", "Identity: its name in addresses.")
+    has_leaderboard: bool | None = _field(
+        "HasLeaderboard", "What Meta Kaggle says; by the API: was there one? null: not asked."
+    )
+    dataset_description: str = _field(
+        "DatasetDescription", "Description of its data, as Markdown.", markdown=SITE
+    )
+    description: str = _field("Description", "Its page of that name, as Markdown.", markdown=SITE)
+    evaluation: str = _field("Evaluation", "Its page of that name, as Markdown.", markdown=SITE)
+    leaderboard_top100: list[Entry] = _field(
+        "LeaderboardTop100", "The first hundred teams of the leaderboard, by rank.", items=_ENTRY
+    )
+    board: Board | None = _field("", "What has come of the leaderboard.", default=None)
+
+    @property
+    def key(self) -> str:
+        """What the resource is counted by."""
+        return self.slug
+
+
 #: Every item class, by the name of its resource.
-ITEMS: dict[str, type] = {"datasets": Dataset}
+ITEMS: dict[str, type] = {"datasets": Dataset, "competitions": Competition}
 
 
 def feed_fields(item_class: type) -> dict[str, str]:
     """Scrapy's ``FEED_EXPORT_FIELDS`` for an item class: its fields to the seeds' names."""
-    return {field.name: field.metadata["export"] for field in dataclasses.fields(item_class)}
+    return {
+        field.name: field.metadata["export"]
+        for field in dataclasses.fields(item_class)
+        if field.metadata["export"]
+    }
 
 
 def record_of(item: Any) -> dict[str, Any]:
@@ -228,7 +285,7 @@ def schema(item_class: type) -> dict[str, Any]:
     """The JSON Schema of an item class's feed rows, under the names that the feed uses."""
     derived = ItemAdapter.get_json_schema(item_class)
     names = feed_fields(item_class)
-    derived["properties"] = {names[key]: value for key, value in derived["properties"].items()}
+    derived["properties"] = {names[key]: derived["properties"][key] for key in names}
     derived["required"] = list(derived["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **derived}
 

@@ -35,6 +35,7 @@ from kagglecrawl.kaggle.errors import (
     NoReply,
     RetryLater,
     Throttled,
+    Unauthorized,
     Unreachable,
     judge,
     parse_retry_after,
@@ -64,6 +65,9 @@ _ATTEMPTS_IN_THE_DARK = 3
 #: Requests of a method in a row that were given up, from which on each is asked for once, until one
 #: is answered well: an endpoint that is down must not take the quota of a day.
 _IN_VAIN = 3
+#: Answers 401 in a row, from which on they are taken to be about the credentials, and no more about
+#: what was asked for.
+_MOST_UNAUTHORIZED = 3
 
 
 def pause(attempt: int, base: float, spread: float) -> float:
@@ -84,6 +88,8 @@ class KaggleReplyMiddleware:
         self._proven: set[str] = set()
         #: By method, how many requests in a row were given up, without a good answer between them.
         self._in_vain: Counter[str] = Counter()
+        #: Answers 401 since the last good one.
+        self._unauthorized = 0
         self._jitter = random.Random()  # noqa: S311  (spreads retries; not a secret)
 
     @classmethod
@@ -121,12 +127,17 @@ class KaggleReplyMiddleware:
                 location=(response.headers.get("Location") or b"").decode("latin-1"),
                 known=self._known,
                 proven=name in self._proven,
+                trusted=bool(self._proven) and self._unauthorized < _MOST_UNAUTHORIZED,
             )
+        except Unauthorized:
+            self._unauthorized += 1
+            raise
         except RetryLater as error:
             again = self._again(request, error)
             self._stats.inc_value(f"kaggle/retried_after/{response.status}")
             return again
         self._proven.add(name)
+        self._unauthorized = 0
         self._in_vain.pop(name, None)
         if (scheduler := self._scheduler) is not None:
             scheduler.holds.went_well(request.meta.get("family", ""))

@@ -42,6 +42,8 @@ DOWNLOAD_TIMEOUT = 60  # default 180; seconds for one whole reply of the API
 DOWNLOAD_HANDLERS = {
     "http": "kagglecrawl.transport.handler.KaggleDownloadHandler",
     "https": "kagglecrawl.transport.handler.KaggleDownloadHandler",
+    # tables of Meta Kaggle, which are requests like all others: metakaggle://tables/Competitions?offset=0
+    "metakaggle": "kagglecrawl.transport.tables.TableHandler",
 }
 SCHEDULER = "kagglecrawl.state.scheduler.KaggleScheduler"
 

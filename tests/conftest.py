@@ -89,8 +89,10 @@ def scrapy(tmp_path: Path) -> Run:
             check=False,
         )
         feed = tmp_path / "out.jsonl"
-        lines = feed.read_text(encoding="utf-8").splitlines() if feed.exists() else []
-        return Crawl(done.returncode, done.stdout, [json.loads(line) for line in lines])
+        # not splitlines, which takes U+2028 in a text for the end of a line
+        lines = feed.read_text(encoding="utf-8").split("\n") if feed.exists() else []
+        rows = [json.loads(line) for line in lines if line]
+        return Crawl(done.returncode, done.stdout, rows)
 
     return run
 

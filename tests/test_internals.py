@@ -401,7 +401,7 @@ def test_the_names_are_where_they_were(where: Any, words: list[str]) -> None:
 
 #: Of other packages, where they are no secret: kagglesdk's field tables, and os._exit; and how
 #: scrapy-playwright starts, which tests/test_browser.py looks at.
-NOT_SCRAPYS = {"_fields", "_exit", "_maybe_launch_in_thread"}
+NOT_SCRAPYS = {"_fields", "_replace", "_exit", "_maybe_launch_in_thread"}
 
 
 def defined(path: Path) -> set[str]:

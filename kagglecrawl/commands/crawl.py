@@ -183,6 +183,7 @@ class Command(ScrapyCrawl):
                 from kagglecrawl.transport.official import check_official
 
                 check_official(config.api_url)
+            spider_class.check(args, config)
             check_folders(self.settings)
             _check_store(config)
             _warn_of_feeds(self.settings)

@@ -7,6 +7,8 @@ from scrapy.exceptions import UsageError
 
 from kagglecrawl.replica.scales import SCALES
 
+_SCALES = "240, 2,000 or 12,000 datasets; 60, 400 or 3,000 competitions (default: small)"
+
 
 class Command(ScrapyCommand):
     """Serve a replica of Kaggle, or run a command against one."""
@@ -37,7 +39,7 @@ class Command(ScrapyCommand):
         add = parser.add_argument
         add("--port", type=int, help="0 is any free one (default: 8765; 0 with a COMMAND)")
         add("--seed", type=int, default=1, help="seed of the world and of the faults (default: 1)")
-        add("--scale", choices=SCALES, help="240, 2,000 or 12,000 datasets (default: small)")
+        add("--scale", choices=SCALES, help=_SCALES)
         add(
             "--moved", type=int, default=0, metavar="N", help="the world N weeks later (default: 0)"
         )
@@ -68,6 +70,29 @@ class Command(ScrapyCommand):
             default=[],
             metavar="DIR[=owner/slug]",
             help="publish a folder; alone unless --scale is given (may be repeated)",
+        )
+        add("--competitions", type=int, metavar="N", help="how many there are (default: by scale)")
+        add(
+            "--meta-kaggle",
+            metavar="DIR",
+            help="write Meta Kaggle's tables there before serving, for -a meta_kaggle=DIR",
+        )
+        add(
+            "--meta-schema",
+            choices=("2025", "2022"),
+            default="2025",
+            help="columns of those tables (default: 2025)",
+        )
+        add(
+            "--leaderboard",
+            choices=("zip", "redirect"),
+            default="zip",
+            help="how boards come: in the answer, or from storage (default: zip)",
+        )
+        add(
+            "--zipped-files",
+            action="store_true",
+            help="single files of datasets, and --meta-kaggle's, come as NAME.zip",
         )
         add("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what to run")
 

@@ -14,6 +14,7 @@ The classes are named by what the caller should do::
     ├── SkipResource          this one cannot be had; the crawl goes on
     │   ├── NotFound
     │   ├── Forbidden
+    │   │   └── Unauthorized
     │   └── Refused           any other answer that asking again will not change
     └── StopCrawl             nothing can be had until somebody does something
         ├── CredentialsRefused
@@ -25,8 +26,11 @@ The classes are named by what the caller should do::
 
 from __future__ import annotations
 
+import io
 import math
 import re
+import zipfile
+import zlib
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
@@ -118,6 +122,13 @@ class Forbidden(SkipResource):
     slug = "forbidden"
 
 
+class Unauthorized(Forbidden):
+    """A 401 for one resource, though the same credentials are good for others (reported of private
+    and renamed ones, kaggle-facts 1.2)."""
+
+    slug = "unauthorized"
+
+
 class Refused(SkipResource):
     """Refused for a reason of its own, given in the text."""
 
@@ -203,12 +214,16 @@ def judge(
     location: str = "",
     known: bool,
     proven: bool = False,
+    trusted: bool = False,
 ) -> dict[str, Any]:
     """Return the reply's JSON object, or raise what the answer means.
 
     ``reply`` is the decoded ``body`` (None where that is no JSON), ``wait`` the seconds of its
     Retry-After, ``location`` that header, ``known`` whether credentials were sent, ``proven``
-    whether this method has answered well before (so that the address and the account are right).
+    whether this method has answered well before (so that the address and the account are right),
+    ``trusted`` whether the last answers of other methods show that the credentials are good.
+    The file of an Rpc that gives one is the ``body``, and the result is empty; a zip that is not
+    whole is ``Damaged``.
 
     Error shapes (kaggle-facts 1.3): ``{"code", "message"}`` even with status 200 (verified),
     ``{"error": {"code", "message"}}`` (reported 2026-02), ``errorMessage`` inside a 200
@@ -217,6 +232,9 @@ def judge(
     payload = reply if isinstance(reply, dict) else None
     code, message = _error_in(payload) if payload is not None else (0, "")
     if 200 <= status < 300 and not code:
+        if payload is None and rpc.file and not _is_page(body):
+            _check_file(rpc, body)
+            return {}
         if payload is None:
             raise BadReply(f"{rpc.method} answered {status} with {_what(reply, body)}")
         if said := payload.get("errorMessage"):
@@ -234,6 +252,8 @@ def judge(
     if code >= 500 or code == 408:
         raise ServerFailed(where, wait)
     if code == 401 or (code == 403 and not known and not proven):
+        if known and trusted and rpc.part:
+            raise Unauthorized(where)
         if known:
             raise CredentialsRefused(f"{where}. Kaggle refused the credentials: {_GET_ONE}")
         raise CredentialsNeeded(f"{where}. It wants credentials: {_GET_ONE}")
@@ -244,7 +264,7 @@ def judge(
         if code == 403:
             raise CredentialsRefused(f"{where}. This list is closed to you: {_GET_ONE}")
         raise Misconfigured(f"{where}: check the arguments, and KAGGLE_API_URL")
-    if code == 404 and payload is None and not proven:
+    if code == 404 and payload is None and not (proven or (trusted and rpc.part)):
         raise Misconfigured(f"{where} with {_what(reply, body)}: check KAGGLE_API_URL")
     if code == 404:
         raise NotFound(where)
@@ -313,6 +333,26 @@ def _what(reply: Any, body: bytes) -> str:
     if head == b"<":
         return "a web page in place of JSON"
     return "a damaged text in place of JSON"
+
+
+def _check_file(rpc: Rpc, body: bytes) -> None:
+    """A zip tells by itself whether it has come as it was sent."""
+    if not body.startswith(b"PK"):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        wrong = "it"
+    except (NotImplementedError, RuntimeError, OverflowError, MemoryError, ValueError):
+        return  # encrypted, say: whole, as far as one can tell
+    if wrong is not None:
+        raise Damaged(f"{rpc.method} answered with a zip that is damaged")
+
+
+def _is_page(body: bytes) -> bool:
+    """Is this a web page, in place of a file?"""
+    return body[:1000].lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
 def _host(location: str) -> str:

@@ -13,6 +13,7 @@ A cursor is small, JSON-able and knows nothing of requests: it travels with the 
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -21,10 +22,43 @@ from typing import Any, Self
 PAGE_ROWS = 20
 #: The list row at which Kaggle's page mode stops answering.
 CAP_ROWS = 10_000
+#: More rows than any list has, and no more than SQLite can count.
+_ALL_ROWS = 1 << 62
 #: Pages in a row that could not be had after which the rest of a list is given up.
 LOST_PAGES = 3
 #: Pages in a row with nothing new on them after which a list is taken to go round in circles.
 STALE_PAGES = 5
+
+
+@dataclass(frozen=True)
+class PageShape:
+    """How the rows of a list become page files: so many to each, the files of this name, in which
+    ``{}`` stands for the page's number, counted from 1. Without one, all rows are one file."""
+
+    name: str = "page_{}.jsonl"
+    rows: int = PAGE_ROWS
+
+    @classmethod
+    def one_file(cls, name: str) -> Self:
+        """All rows of the list in one file."""
+        return cls(name, _ALL_ROWS)
+
+    @property
+    def whole(self) -> bool:
+        """Is it one file?"""
+        return self.rows == _ALL_ROWS
+
+    def name_of(self, number: int) -> str:
+        """The name of a page's file."""
+        return self.name.format(number)
+
+    def number_of(self, name: str) -> int | None:
+        """Which page a file is, by its name; None if it is none."""
+        if self.whole:
+            return 1 if name == self.name else None
+        head, _, tail = self.name.partition("{}")
+        match = re.fullmatch(rf"{re.escape(head)}([1-9]\d*){re.escape(tail)}", name)
+        return int(match[1]) if match else None
 
 
 class End(StrEnum):

@@ -46,14 +46,34 @@ class DatasetRef:
         return f"https://www.kaggle.com/datasets/{self}"
 
 
+def competition_slug(text: str) -> str:
+    """A competition's slug, or its page's address, as its slug.
+
+    Lists of the API give the address as ``ref`` (reported 2026-10, kaggle-facts 2.1).
+    Raises ``ValueError``.
+    """
+    slug = text.strip()
+    if "://" in text:
+        parts = _parts_of(slug)
+        slug = parts[1] if len(parts) > 1 and parts[0] in {"c", "competitions"} else ""
+    if not _SLUG.fullmatch(slug):
+        raise ValueError(f"{text!r} is not a competition: write its slug, such as titanic")
+    return slug
+
+
 def _path_of_page(address: str) -> list[str]:
     """Owner and slug of a dataset's page, www.kaggle.com/datasets/owner/slug; older ones have no
     ``datasets``. Empty for any other address."""
-    try:
-        address_parts = urlsplit(address)
-    except ValueError:
-        return []
-    parts = [part for part in address_parts.path.split("/") if part]
-    if address_parts.hostname not in _HOSTS or (parts and parts[0] in _OTHER_PAGES):
+    parts = _parts_of(address)
+    if parts and parts[0] in _OTHER_PAGES:
         return []
     return parts[1:3] if parts[:1] in (["datasets"], ["d"]) else parts
+
+
+def _parts_of(address: str) -> list[str]:
+    """The parts of the path of one of Kaggle's pages; empty for any other address."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return []
+    return [part for part in parts.path.split("/") if part] if parts.hostname in _HOSTS else []

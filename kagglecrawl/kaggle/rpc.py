@@ -37,7 +37,9 @@ class Rpc:
     ``kind`` says what a refusal means: of a ``list`` it stops the crawl, of one ``item`` it
     skips that item. ``rows`` is the field of the reply that holds the rows of a list (absent when
     there are none), ``needs`` the name and type of one without which a reply is none.
-    ``best_page_size`` is the most rows it is worth asking for in one reply.
+    ``best_page_size`` is the most rows it is worth asking for in one reply. The answer of a
+    ``file`` is no JSON but a small file: at once, or where a redirect leads. What a ``part`` gives
+    is some of a record, which is told without it where Kaggle refuses it.
     """
 
     service: str
@@ -49,6 +51,8 @@ class Rpc:
     needs: tuple[str, type] | None = None
     best_page_size: int = 200
     module: str = _DATASETS
+    file: bool = False
+    part: bool = False
 
     @property
     def name(self) -> str:
@@ -149,8 +153,6 @@ DOWNLOAD_DATASET = Rpc(
     needs=("transfer", dict),
 )
 
-# -- Asked by `scrapy doctor` alone, until their resources have spiders ----------------------------
-
 _COMPETITIONS = "kagglesdk.competitions.types.competition_api_service"
 
 LIST_COMPETITIONS = Rpc(
@@ -161,6 +163,38 @@ LIST_COMPETITIONS = Rpc(
     rows="competitions",
     module=_COMPETITIONS,
 )
+GET_COMPETITION = Rpc(
+    "competitions.CompetitionApiService",
+    "GetCompetition",
+    "ApiGetCompetitionRequest",
+    "item",
+    needs=("ref", str),
+    module=_COMPETITIONS,
+)
+LIST_COMPETITION_PAGES = Rpc(
+    "competitions.CompetitionApiService",
+    "ListCompetitionPages",
+    "ApiListCompetitionPagesRequest",
+    "item",
+    rows="pages",
+    module=_COMPETITIONS,
+    part=True,
+)
+#: The whole board, as a zip with one CSV (verified: a real file, kaggle-facts 2.1). Whether it
+#: comes at once or by a redirect is unknown; kagglesdk 0.1.37 follows one.
+DOWNLOAD_LEADERBOARD = Rpc(
+    "competitions.CompetitionApiService",
+    "DownloadLeaderboard",
+    "ApiDownloadLeaderboardRequest",
+    "item",
+    family="download",
+    module=_COMPETITIONS,
+    file=True,
+    part=True,
+)
+
+# -- Asked by `scrapy doctor` alone, until their resources have spiders ----------------------------
+
 #: Its rows belong to one competition, so a refusal says something of that competition alone.
 GET_LEADERBOARD = Rpc(
     "competitions.CompetitionApiService",
@@ -205,6 +239,9 @@ TABLE: dict[str, Rpc] = {
         LIST_DATASET_FILES,
         DOWNLOAD_DATASET,
         LIST_COMPETITIONS,
+        GET_COMPETITION,
+        LIST_COMPETITION_PAGES,
+        DOWNLOAD_LEADERBOARD,
         GET_LEADERBOARD,
         LIST_KERNELS,
         LIST_MODELS,

@@ -12,7 +12,9 @@ from itemadapter import ItemAdapter
 from scrapy.crawler import Crawler
 from scrapy.statscollectors import StatsCollector
 
-from kagglecrawl.pipelines.regions import Region, regions
+from kagglecrawl.pipelines.links import absolute_links
+from kagglecrawl.pipelines.markup import Markup, scan
+from kagglecrawl.pipelines.regions import Region, bound_lines, regions
 
 # A converted text can hold HTML that was not HTML before (two halves of a tag that meet), so the
 # conversion is repeated until nothing changes. Real texts need one round and one that finds
@@ -20,26 +22,35 @@ from kagglecrawl.pipelines.regions import Region, regions
 _ROUNDS = 5
 
 
-def to_markdown(text: str) -> str:
+def to_markdown(text: str, base_url: str = "") -> str:
     """Return `text`, which may be Markdown, HTML or both, as Markdown.
 
     A text without HTML comes back as the same object. Otherwise what is not HTML keeps its
     bytes, except for blank space next to what was converted: blocks stand apart by one blank
     line. Comments, scripts and styles are removed; `<iframe>` and `<video>` become links.
     Converted text is not escaped (`a_b`, `2 * 3`, `$`), except that `&lt;` before the name of
-    an element stays. `to_markdown(to_markdown(x)) == to_markdown(x)`, and time is linear.
+    an element stays. Links and images that are relative become absolute if there is a `base_url`,
+    the address of the page or site that the text is of.
+    `to_markdown(to_markdown(x)) == to_markdown(x)`, and time is linear.
     """
+    markup = None
     for _ in range(_ROUNDS):
-        converted = _convert(text)
+        markup = scan(text) if _MAY_BE_HTML.search(text) else None
+        if markup is None or not markup.holds_html():
+            break
+        converted = _convert(text, markup, base_url)
         if converted == text:
-            return text
+            break
         text = converted
-    return text.replace("<", "&lt;")
+    else:
+        text, markup = text.replace("<", "&lt;"), None
+    return absolute_links(text, base_url, markup) if base_url else text
 
 
 class MarkdownPipeline:
     """Applies `to_markdown` to the fields declared with `field(metadata={"markdown": True})`.
 
+    Instead of True it may be the text of a base URL: relative links then become absolute.
     Counts each field that holds text in `kaggle/markdown/converted` or
     `kaggle/markdown/unchanged`.
     """
@@ -56,11 +67,11 @@ class MarkdownPipeline:
     def process_item(self, item: Any) -> Any:
         """Convert the declared fields of `item` in place; None and "" are left alone."""
         adapter = ItemAdapter(item)
-        for name in _markdown_fields(type(item)):
+        for name, base_url in _markdown_fields(type(item)).items():
             text = adapter.get(name)
             if not text:
                 continue
-            converted = to_markdown(text)
+            converted = to_markdown(text, base_url)
             if converted == text:
                 self._stats.inc_value("kaggle/markdown/unchanged")
             else:
@@ -69,37 +80,39 @@ class MarkdownPipeline:
         return item
 
 
-_FIELDS: dict[type, tuple[str, ...]] = {}
+_FIELDS: dict[type, dict[str, str]] = {}
 
 
-def _markdown_fields(item_class: type) -> tuple[str, ...]:
+def _markdown_fields(item_class: type) -> dict[str, str]:
+    """The declared fields, each with its base URL; "" for none."""
     if item_class not in _FIELDS:
         names = ItemAdapter.get_field_names_from_class(item_class) or []
         metas = {name: ItemAdapter.get_field_meta_from_class(item_class, name) for name in names}
-        _FIELDS[item_class] = tuple(name for name, meta in metas.items() if meta.get("markdown"))
+        bases = {name: meta.get("markdown") for name, meta in metas.items()}
+        _FIELDS[item_class] = {
+            name: base if isinstance(base, str) else "" for name, base in bases.items() if base
+        }
     return _FIELDS[item_class]
 
 
 # --- putting regions back -------------------------------------------------------------------
 
-_HEADING = re.compile(r" {0,3}#{1,6}[ \t]")
-_DELIMITERS = re.compile(r"[ \t>]*+(?=.*\|)\|?(?:[ \t]*+:?-++:?[ \t]*+\|?)++[ \t\r]*+$")
+_MAY_BE_HTML = re.compile(r"<[a-zA-Z/!?]")
 _REST_OF_LINE = re.compile(r"[ \t\r]*+(?:(?P<last>\n[ \t\r]*+(?:\n|\Z)|\Z)|\n)")
 _IN_LIST = re.compile(r"[ \t>]*+(?:[-*+]|\d{1,9}[.)])[ \t]|[ \t]+\S|[ \t]*+>")
 _MARKER = re.compile(r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+)+")
 
 
-def _convert(text: str) -> str:
-    if "<" not in text:
-        return text
-    found = list(regions(text, _bound_lines(text)))
+def _convert(text: str, markup: Markup, base_url: str) -> str:
+    found = list(regions(text, markup, bound_lines(text)))
     if not found:
         return text
     # Here, since most texts hold no HTML, and what it loads is a tenth of the start of a crawl.
     from kagglecrawl.pipelines.converter import convert_all
 
     output, position, mixed = _Output(), 0, False
-    for region, markdown in zip(found, convert_all([r.html for r in found]), strict=True):
+    converted = convert_all([region.html for region in found], base_url)
+    for region, markdown in zip(found, converted, strict=True):
         between = text[position : region.start]
         mixed = mixed or bool(between.strip())
         output.text(between)
@@ -144,24 +157,6 @@ def _spaces(text: str, position: int) -> int:
     while text[end : end + 1] in {" ", "\t"}:
         end += 1
     return end - position
-
-
-def _bound_lines(text: str) -> list[tuple[int, int]]:
-    """The lines of Markdown that a line break would end: headings and rows of tables."""
-    bound: list[tuple[int, int]] = []
-    start, previous, in_table = 0, (0, 0), False
-    for row in text.split("\n"):
-        line = (start, start + len(row))
-        start = line[1] + 1
-        if (in_table and row.strip()) or _HEADING.match(row):
-            bound.append(line)
-        elif "|" in row and "-" in row and _DELIMITERS.match(row):
-            bound.extend((previous, line) if bound[-1:] != [previous] else (line,))
-            in_table = True
-            continue
-        in_table = in_table and bool(row.strip())
-        previous = line
-    return bound
 
 
 class _Output:

@@ -8,7 +8,7 @@ attributes or a partner. Time is linear in the text.
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
 def _names(names: str) -> frozenset[str]:
@@ -56,6 +56,8 @@ _MARKUP = re.compile(
     """,
     re.X | re.M | re.I,
 )
+# What MathJax makes of a page keeps the sources of its formulas.
+_FORMULA = re.compile(r"""\s*type\s*=\s*["']?math/tex(?P<display>;\s*mode=display)?""", re.I)
 _TICKS = re.compile(r"`+")
 _BLANK = re.compile(r"\n[ \t\r]*+\n")
 _START_TAG = re.compile(r"<([a-z][a-z0-9]*)[\s/>]", re.I)
@@ -69,7 +71,7 @@ _INDENTED = re.compile(
 )
 _ITEM = re.compile(r"^[ \t>]*+(?:[-*+]|\d{1,9}[.)])[ \t]", re.M)
 
-_Kind = Literal["open", "close", "void", "drop", "span", "fence", "blank"]
+_Kind = Literal["open", "close", "void", "drop", "math", "span", "fence", "blank"]
 
 
 @dataclass(slots=True)
@@ -81,17 +83,37 @@ class Token:
     end: int
     name: str = ""
     detail: str = ""
-    """Attributes of a tag, content of a code span, info string of a fence, "#" of a blank."""
+    """Attributes of a tag, a formula, content of a code span, info string of a fence, "#" of a
+    blank."""
     until: int | None = None
-    """Where the element of a start tag ends; None if it has no end and is dropped."""
+    """Where the element of a start tag ends; None if it has no end and is dropped.
+
+    Of a fence: where it ends; None if nothing closes it.
+    """
     airy: bool = False
     """A blank line follows: what comes next is Markdown."""
 
 
-def tokens_of(text: str) -> list[Token]:
-    """Tags, code and blank lines of `text`, in order; code and tags do not overlap."""
-    if "<" not in text:
-        return []
+class Markup(NamedTuple):
+    """What `scan` has read."""
+
+    tokens: list[Token]
+    """Tags, code and blank lines, in order; code and tags do not overlap."""
+    indented: list[tuple[int, int]]
+    """Where blocks of code by indentation begin and end, which hold no tokens."""
+
+    def holds_html(self) -> bool:
+        """Is there a tag, or a comment?"""
+        return any(each.kind not in {"span", "fence", "blank"} for each in self.tokens)
+
+    def code(self) -> list[tuple[int, int]]:
+        """Where code is, in order: fences, spans and indented blocks."""
+        code = [(each.start, each.end) for each in self.tokens if each.kind in {"span", "fence"}]
+        return sorted(code + [each for each in self.indented if each[0] < each[1]])
+
+
+def scan(text: str) -> Markup:
+    """Read `text`."""
     opened = {name.lower() for name in _START_TAG.findall(text)}
     closed = {name.lower() for name in _END_TAG.findall(text)}
     find = _Finder(text)
@@ -102,6 +124,7 @@ def tokens_of(text: str) -> list[Token]:
     verbatim: str | None = None  # inside <pre> and <code>, only tags mean anything
     line = 0  # start of the paragraph
     position = _skip_indented(text, 0)
+    indented = [(0, position)]
     while match := _MARKUP.search(text, position):
         start, position = match.span()
         if match["name"] is not None:
@@ -114,6 +137,10 @@ def tokens_of(text: str) -> list[Token]:
             if token.name in OPAQUE:
                 end = find.end_tag(token.name, position) if token.kind == "open" else None
                 token.kind, token.end = "drop", position if end is None else end
+                if end is not None and (formula := _FORMULA.match(token.detail)):
+                    marks = "$$" if formula["display"] else "$"
+                    source = text[position : text.rindex("<", position, end)].strip()
+                    token.kind, token.detail = "math", f"{marks}{source}{marks}"
                 position = token.end
             elif token.name in CONTAINERS or token.name in {"ul", "ol", "dl", "table"}:
                 depth = max(0, depth + (1 if token.kind == "open" else -1))
@@ -140,17 +167,20 @@ def tokens_of(text: str) -> list[Token]:
             line = position
             if depth == 0 and not in_list:
                 position = _skip_indented(text, position)
+                indented.append((line, position))
         elif match["fence"] is not None:
             end = find.fence_end(match["fence"], position)
-            tokens.append(Token("fence", match.start("fence"), end, detail=match["info"].strip()))
-            position = end
+            position = len(text) if end is None else end
+            token = Token("fence", match.start("fence"), position, detail=match["info"].strip())
+            token.until = end
+            tokens.append(token)
         elif match["ticks"] is not None:
             end = find.span_end(start, len(match["ticks"]))
             if end is not None and not (in_block and _closes_first(text, start, end)):
                 size = len(match["ticks"])
                 tokens.append(Token("span", start, end, detail=text[start + size : end - size]))
                 position = end
-    return tokens
+    return Markup(tokens, indented)
 
 
 def _tag(match: re.Match[str], opened: set[str], closed: set[str]) -> Token | None:
@@ -213,15 +243,15 @@ class _Finder:
             return False
         return bool(found[1]) and (name == "pre" or not self._blank_in(position, found.start()))
 
-    def fence_end(self, marks: str, position: int) -> int:
-        """Where a fence ends: CommonMark lets one without a closing line run to the end."""
+    def fence_end(self, marks: str, position: int) -> int | None:
+        """Where a fence ends: without a closing line, CommonMark lets it run to the end."""
         if marks not in self._absent:
             closing = re.compile(rf"^[ \t>]*+{marks[0]}{{{len(marks)},}}+[ \t\r]*+$", re.M)
             found = closing.search(self._text, position)
             if found:
                 return found.end()
             self._absent.add(marks)
-        return len(self._text)
+        return None
 
     def span_end(self, start: int, size: int) -> int | None:
         """Where the code span begun by `size` backticks ends: in the same paragraph, if at all."""

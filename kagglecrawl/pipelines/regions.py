@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from html import escape, unescape
 from itertools import islice
 
-from kagglecrawl.pipelines.markup import BLOCKS, CONTAINERS, INLINE, Token, tokens_of
+from kagglecrawl.pipelines.markup import BLOCKS, CONTAINERS, INLINE, Markup, Token
 
 MAX_DEPTH = 64
 """Elements nested deeper than this keep their text and lose their tags (elements)."""
@@ -44,6 +44,8 @@ _IMPLIED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 _PARAGRAPH = frozenset({"p"})
 _LINES = _PARAGRAPH | _HEADINGS
 
+_HEADING = re.compile(r" {0,3}#{1,6}[ \t]")
+_DELIMITERS = re.compile(r"[ \t>]*+(?=.*\|)\|?(?:[ \t]*+:?-++:?[ \t]*+\|?)++[ \t\r]*+$")
 _ATTRIBUTE = re.compile(r"""([a-z]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I)
 _KEPT_ATTRIBUTES = frozenset({"alt", "class", "colspan", "href", "src", "start", "title"})
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
@@ -66,14 +68,34 @@ class Region:
     """Whether it is in a line of `bound`."""
 
 
-def regions(text: str, bound: list[tuple[int, int]]) -> Iterator[Region]:
+def bound_lines(text: str) -> list[tuple[int, int]]:
+    """The lines of Markdown that a line break would end: headings and rows of tables."""
+    bound: list[tuple[int, int]] = []
+    start, previous, in_table = 0, (0, 0), False
+    for row in text.split("\n"):
+        line = (start, start + len(row))
+        start = line[1] + 1
+        if (in_table and row.strip()) or _HEADING.match(row):
+            bound.append(line)
+        elif "|" in row and "-" in row and _DELIMITERS.match(row):
+            bound.extend((previous, line) if bound[-1:] != [previous] else (line,))
+            in_table = True
+            continue
+        in_table = in_table and bool(row.strip())
+        previous = line
+    return bound
+
+
+def regions(text: str, markup: Markup, bound: list[tuple[int, int]]) -> Iterator[Region]:
     """Yield the HTML in `text`, in order, without overlap.
 
-    `bound` are sorted stretches (lines) that no region may leave: headings and table rows of
-    Markdown. A start tag whose element would leave its line is a region by itself, without text.
+    `markup` is what `scan` has read of it, and is used up. `bound` are sorted stretches (lines)
+    that no region may leave: headings and table rows of Markdown. A start tag whose element would
+    leave its line is a region by itself, without text.
     """
-    tokens = tokens_of(text)
+    tokens = markup.tokens
     _pair(tokens, len(text))
+    _drop_rendered(tokens)
     index, depth = 0, 0
     starts = [start for start, _ in bound]
     while index < len(tokens):
@@ -99,6 +121,8 @@ def regions(text: str, bound: list[tuple[int, int]]) -> Iterator[Region]:
             index, region.stop, region.breaks = _breaks(text, tokens, index)
         elif token.kind == "void":
             region.html = _start_tag(token)
+        elif token.kind == "math":
+            region.html = escape(token.detail, quote=False)
         elif token.until is not None and (line_end is None or token.until <= line_end):
             region.stop = token.until
             region.html = _render(text, tokens, index, region.stop, flow=False)
@@ -174,6 +198,14 @@ def _pair(tokens: list[Token], text_end: int) -> None:
         end_without_tag(text_end)
 
 
+def _drop_rendered(tokens: list[Token]) -> None:
+    """Leave out formulas as MathJax shows them, where their sources are there too."""
+    if any(token.kind == "math" for token in tokens):
+        for token in tokens:
+            if token.kind == "open" and token.until is not None and "MathJax" in token.detail:
+                token.kind, token.end, token.until, token.name = "drop", token.until, None, "script"
+
+
 def _flow_end(tokens: list[Token], index: int, depth: int, text_end: int) -> tuple[int, int]:
     """Where the HTML that a container begins ends, and how many containers are open there."""
     outside, skip = depth, 0
@@ -221,6 +253,9 @@ def _render(text: str, tokens: list[Token], index: int, stop: int, *, flow: bool
     position = tokens[index].start
     while index < len(tokens) and tokens[index].start < stop:
         token = tokens[index]
+        if token.end <= position:  # in something that is left out
+            index += 1
+            continue
         if position < token.start:
             parts.append(_text(text[position : token.start]))
         position = token.end
@@ -231,6 +266,8 @@ def _render(text: str, tokens: list[Token], index: int, stop: int, *, flow: bool
             parts.append(f"</{stack.pop()[0]}>")
         if token.kind == "fence":
             parts.append(_fence(text[token.start : token.end], token.detail))
+        elif token.kind == "math":
+            parts.append(escape(token.detail, quote=False))
         elif token.kind == "span":
             parts.append(f"<code>{escape(' '.join(token.detail.split()), quote=False)}</code>")
         elif token.kind == "blank":

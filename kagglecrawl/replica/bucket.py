@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from kagglecrawl.replica import delivery
 from kagglecrawl.replica.faults import INSTEAD, STORAGE, Fault, Faults
+from kagglecrawl.replica.meta import MadeFile, zip_of
 from kagglecrawl.replica.rpc import Site
 from kagglecrawl.replica.stats import Stats
 from kagglecrawl.replica.storage import (
@@ -20,6 +21,7 @@ from kagglecrawl.replica.storage import (
     open_source,
     xml_error,
 )
+from kagglecrawl.replica.truth import DatasetTruth, FileTruth
 from kagglecrawl.replica.wire import Reply
 
 _DROPS = 8  # at least so many pieces make a slow answer
@@ -79,7 +81,8 @@ class Bucket:
             return None
         if name == dataset.archive_name:
             return await asyncio.to_thread(self._storage.blob, dataset, None)
-        file = dataset.file(name.removeprefix("files/"))
+        name = name.removeprefix("files/")
+        file = dataset.file(name) or _zipped(dataset, name)
         return await asyncio.to_thread(self._storage.blob, dataset, file) if file else None
 
     async def _send(
@@ -125,6 +128,14 @@ class Bucket:
         refusal = xml_error(fault.status, "ServiceUnavailable", "Please try again.")
         refusal.headers.update(reply.headers)
         return refusal
+
+
+def _zipped(dataset: DatasetTruth, name: str) -> FileTruth | None:
+    """A zip of the file whose name this is, but for a `.zip` at its end."""
+    file = dataset.file(name.removesuffix(".zip"))
+    if file is None:
+        return None
+    return MadeFile(name, lambda: zip_of(PurePosixPath(file.name).name, file.content()))
 
 
 @dataclass(frozen=True)

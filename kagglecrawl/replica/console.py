@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -69,6 +70,7 @@ def _build(opts: argparse.Namespace) -> Replica:
         ("--url-expires", opts.url_expires or 0, 0),
         ("--drip-seconds", opts.drip_seconds, 0),
         ("--moved", opts.moved, 0),
+        ("--competitions", opts.competitions or 0, 0),
     ):
         if value < least:
             raise Mistake(f"{name} must be at least {least}")
@@ -80,6 +82,7 @@ def _build(opts: argparse.Namespace) -> Replica:
             opts.scale or (None if opts.folder else "small"),
             publish(opts.folder),
             moved=opts.moved,
+            competition_count=opts.competitions,
         )
         quotas = Quotas(*opts.quota, bursts=map(Burst.parse, opts.burst))
         broken = [_failing(spec) for spec in opts.fail]
@@ -93,7 +96,15 @@ def _build(opts: argparse.Namespace) -> Replica:
         case _:
             faults = Faults.none()
     faults.add(*broken)
-    behaviour = Behaviour(opts.paging, opts.max_page_size, opts.metadata_files)
+    if opts.meta_kaggle is not None:
+        _write_meta_kaggle(world, opts)
+    behaviour = Behaviour(
+        opts.paging,
+        opts.max_page_size,
+        opts.metadata_files,
+        leaderboard=opts.leaderboard,
+        zipped_files=opts.zipped_files,
+    )
     return Replica(
         world,
         faults=faults,
@@ -102,6 +113,14 @@ def _build(opts: argparse.Namespace) -> Replica:
         port=opts.port,
         url_expires=EXPIRES if opts.url_expires is None else opts.url_expires,
     )
+
+
+def _write_meta_kaggle(world: World, opts: argparse.Namespace) -> None:
+    folder = Path(opts.meta_kaggle)
+    try:
+        world.write_meta_kaggle(folder, schema=opts.meta_schema, zipped=opts.zipped_files)
+    except OSError as failure:
+        raise Mistake(f"Cannot write into the folder {str(folder)!r}: {failure.strerror}") from None
 
 
 def _failing(spec: str) -> Rule:

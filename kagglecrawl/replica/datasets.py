@@ -1,10 +1,8 @@
 """`datasets.DatasetApiService`: lists, metadata, files and downloads of datasets."""
 
-import base64
-import binascii
-import json
 from typing import Any, TypeVar
 
+from kagglesdk.competitions.types.competition_api_service import ApiCategory as OfCompetitions
 from kagglesdk.datasets.types.dataset_api_service import (
     ApiCategory,
     ApiDataset,
@@ -28,76 +26,19 @@ from kagglesdk.datasets.types.dataset_types import (
 )
 from kagglesdk.users.types.users_enums import CollaboratorType
 
-from kagglecrawl.replica.listing import query_text
+from kagglecrawl.replica.paging import list_key, list_page, token_page
 from kagglecrawl.replica.rpc import Method, Site
 from kagglecrawl.replica.truth import DatasetTruth, FileTruth, Tag
-from kagglecrawl.replica.wire import Refusal, Reply, dump, encode, wire_time
+from kagglecrawl.replica.wire import Refusal, Reply, encode, wire_time
 
 SERVICE = "datasets.DatasetApiService"
-PAGE_SIZE = 20
-"""Rows of a page where `pageSize` does not count, or is not given (kaggle-facts 0.3)."""
-ROW_CAP = 10_000
-"""Positions from here on are never listed by page; the answer is 200 and empty (0.4)."""
-
-T = TypeVar("T")
 
 
 def _list_datasets(site: Site, request: ApiListDatasetsRequest) -> Reply:
-    rows = site.listings.rows(request)
     reply = ApiListDatasetsResponse()
-    if site.behaviour.paging == "token" and not request.page:
-        query = query_text(request)
-        chosen, token = _token_page(site, rows, query, request.page_token, request.page_size)
-        reply.next_page_token = token
-    elif request.page_token:
-        raise Refusal(400, "Invalid page token.")
-    else:
-        page = min(_page(request), ROW_CAP)  # far beyond any list already
-        start = (page - 1) * PAGE_SIZE
-        if len(rows) <= ROW_CAP:  # else rows would move past the cap, and be missed
-            start -= site.shift(page)
-        chosen = rows[:ROW_CAP][start : start + PAGE_SIZE]
+    chosen, reply.next_page_token = list_page(site, site.listings.rows(request), request)
     reply.datasets = [_row(dataset) for dataset in chosen]
     return encode(reply)
-
-
-def _page(request: ApiListDatasetsRequest) -> int:
-    page: int = request.page or 1
-    if page < 1:
-        raise Refusal(400, "Field 'page' must be positive.")
-    return page
-
-
-def _list_key(request: ApiListDatasetsRequest) -> str:
-    if request.page_token:
-        return f"token={request.page_token}{query_text(request)}"
-    return f"page={request.page or 1}{query_text(request)}"
-
-
-def _token_page(
-    site: Site, rows: list[T], query: str, token: str | None, size: int | None
-) -> tuple[list[T], str]:
-    """A page of rows from where the token points, and the token of the next one, or ''."""
-    start = _read_token(token, query) if token else 0
-    size = size or PAGE_SIZE
-    if size < 0:
-        raise Refusal(400, "Field 'pageSize' must be positive.")
-    end = start + min(size, site.behaviour.max_page_size)
-    return rows[start:end], _make_token(end, query) if end < len(rows) else ""
-
-
-def _make_token(start: int, query: str) -> str:
-    return base64.urlsafe_b64encode(dump([start, query])).decode()
-
-
-def _read_token(token: str, query: str) -> int:
-    try:
-        start, of_query = json.loads(base64.b64decode(token, b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        raise Refusal(400, "Invalid page token.") from None
-    if of_query != query or type(start) is not int or start < 0:
-        raise Refusal(400, "Invalid page token.")
-    return start
 
 
 def _row(dataset: DatasetTruth) -> ApiDataset:
@@ -121,21 +62,25 @@ def _row(dataset: DatasetTruth) -> ApiDataset:
     row.usability_rating = dataset.usability
     row.license_name = dataset.licence.listed
     row.current_version_number = dataset.version
-    row.tags = [_category(tag) for tag in dataset.tags]
+    row.tags = [category(ApiCategory, tag) for tag in dataset.tags]
     return row
 
 
-def _category(tag: Tag) -> ApiCategory:
-    category = ApiCategory()
-    category.ref = tag.slug
-    category.name = tag.name
-    category.description = tag.description
-    category.full_path = tag.full_path
-    category.competition_count = tag.id % 7
-    category.dataset_count = tag.id % 1000
-    category.script_count = tag.id % 5000
-    category.total_count = tag.id % 7 + tag.id % 1000 + tag.id % 5000
-    return category
+C = TypeVar("C", ApiCategory, OfCompetitions)
+
+
+def category(kind: type[C], tag: Tag) -> C:
+    """A tag as rows of lists carry it; kagglesdk has a class of its own for each kind of list."""
+    found = kind()
+    found.ref = tag.slug
+    found.name = tag.name
+    found.description = tag.description
+    found.full_path = tag.full_path
+    found.competition_count = tag.id % 7
+    found.dataset_count = tag.id % 1000
+    found.script_count = tag.id % 5000
+    found.total_count = tag.id % 7 + tag.id % 1000 + tag.id % 5000
+    return found
 
 
 def _readable(site: Site, owner: str, slug: str, version: int | None = None) -> DatasetTruth:
@@ -200,7 +145,7 @@ def _list_files(site: Site, request: ApiListDatasetFilesRequest) -> Reply:
         site, request.owner_slug, request.dataset_slug, request.dataset_version_number
     )
     reply = ApiListDatasetFilesResponse()
-    files, token = _token_page(
+    files, token = token_page(
         site, list(dataset.files), dataset.ref, request.page_token, request.page_size
     )
     reply.next_page_token = token
@@ -227,6 +172,8 @@ def _download(
     name = request.file_name
     if name and dataset.file(name) is None:
         raise Refusal(404, f"Not found: file {name} of dataset {dataset.ref}")
+    if name and site.behaviour.zipped_files:
+        name += ".zip"
     location = site.signer.sign(dataset, name or None)
     return Reply(302, b"", "text/html; charset=utf-8", {"Location": location})
 
@@ -241,7 +188,7 @@ def _file_key(request: Any) -> str:
 
 METHODS = (
     Method(
-        SERVICE, "ListDatasets", ApiListDatasetsRequest, _list_datasets, _list_key, anonymous=True
+        SERVICE, "ListDatasets", ApiListDatasetsRequest, _list_datasets, list_key, anonymous=True
     ),
     Method(SERVICE, "GetDataset", ApiGetDatasetRequest, _get_dataset, _ref_key),
     Method(SERVICE, "GetDatasetMetadata", ApiGetDatasetMetadataRequest, _get_metadata, _ref_key),

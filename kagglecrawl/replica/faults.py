@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from kagglecrawl.replica.dice import Dice
 from kagglecrawl.replica.storage import Span
-from kagglecrawl.replica.wire import HTML, Reply, dump, error
+from kagglecrawl.replica.wire import HTML, JSON, Reply, dump, error
 
 Kind = Literal[
     "status",
@@ -62,7 +62,15 @@ INSTEAD = frozenset({"status", "html", "redirect", "expired", "error_in_200", "m
 
 _HTML_PAGE = b"<!DOCTYPE html><html><body><h1>We will be back in a moment</h1></body></html>"
 _ODD_ROLES = {"WRITER": 2, "READER": "reader"}  # by number, and as the REST twin writes them
-_NULLABLE = ("subtitle", "description", "tags", "licenseName", "usabilityRating")
+_NULLABLE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ListDatasets": (
+        "datasets",
+        ("subtitle", "description", "tags", "licenseName", "usabilityRating"),
+    ),
+    "ListCompetitions": ("competitions", ("reward", "tags", "organizationName", "userRank")),
+}
+"""Where a list's rows are, and what of them may be null."""
+_DATES = {"lastUpdated", "creationDate", "deadline", "enabledDate", "dateCreated", "submissionDate"}
 
 
 @dataclass(frozen=True)
@@ -296,13 +304,14 @@ class Faults:
 
     def odden(self, method: str, reply: Reply) -> Reply:
         """The same answer with nulls in list rows, and dates and enums in other legal forms."""
-        if self.odd is None or reply.status != 200:
+        if self.odd is None or reply.status != 200 or reply.content_type != JSON:
             return reply
         value = json.loads(reply.body)
-        for row in value.get("datasets", ()) if method == "ListDatasets" else ():
+        rows, nullable = _NULLABLE.get(method, ("", ()))
+        for row in value.get(rows, ()):
             dice = Dice(self.odd, "row", row["ref"])
             if dice.chance(0.15):
-                row.update(dict.fromkeys(dice.sample(_NULLABLE, dice.between(1, 3))))
+                row.update(dict.fromkeys(dice.sample(nullable, dice.between(1, 3))))
         return replace(reply, body=dump(self._oddened(value)))
 
     def _oddened(self, value: Any) -> Any:
@@ -311,7 +320,7 @@ class Faults:
         if not isinstance(value, dict):
             return value
         for name, each in value.items():
-            if name in {"lastUpdated", "creationDate"}:
+            if name in _DATES:
                 value[name] = self._odd_date(each)
             elif name == "role":
                 value[name] = _ODD_ROLES.get(each, each)

@@ -38,7 +38,7 @@ def listing(world: World, request: ApiListDatasetsRequest) -> list[DatasetTruth]
     return sorted(chosen, key=lambda dataset: (order(dataset), dataset.id), reverse=True)
 
 
-def query_text(request: ApiListDatasetsRequest) -> str:
+def query_text(request: Any) -> str:
     """What of a request chooses and orders the rows, as text; '' is Kaggle's default list."""
     values = request.to_dict()
     for name in ("page", "pageToken", "pageSize"):

@@ -166,15 +166,16 @@ def _blocks(dice: Dice, long: bool) -> Iterable[Block]:
     for _ in range(dice.between(40, 80) if long else dice.between(1, 4)):
         yield Block(dice.pick(("h2", "h3")), ((Span(dice.pick(_HEADINGS)),),))
         for _ in range(dice.between(1, 2)):
-            yield Block("p", (_line(dice, breaks=True),))
+            yield Block("p", (line(dice, breaks=True),))
         # Only one list after the paragraphs: two in a row of the same kind merge in Markdown.
         if dice.chance(0.5):
             count = dice.between(2, 5)
-            lines = tuple(_line(dice, breaks=False) for _ in range(count))
+            lines = tuple(line(dice, breaks=False) for _ in range(count))
             yield Block(dice.pick(("ul", "ol")), lines)
 
 
-def _line(dice: Dice, breaks: bool) -> Line:
+def line(dice: Dice, breaks: bool) -> Line:
+    """A sentence, which with `breaks` may have a hard break and another one after it."""
     noun = dice.pick(_NOUNS)
     spans = [Span("The "), Span(noun, dice.pick(("", "", "strong", "em"))), Span(" ")]
     spans.append(Span(dice.pick(_VERBS)))

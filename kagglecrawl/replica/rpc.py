@@ -25,6 +25,10 @@ class Behaviour:
     """The most rows in one reply where `pageSize` counts."""
     metadata_files: int | None = None
     """How many files GetDatasetMetadata names; None is all of them."""
+    leaderboard: Literal["zip", "redirect"] = "zip"
+    """Whether DownloadLeaderboard answers with the zip itself, or with 302 to storage."""
+    zipped_files: bool = False
+    """Whether a single file of a dataset is stored as `NAME.zip` (reported, kaggle-facts 5)."""
 
 
 @dataclass(frozen=True)
@@ -55,4 +59,6 @@ class Method:
     key: Callable[[Any], str]
     family: Family = "api"
     anonymous: bool = False
+    without_credentials: Literal[401, 403] = 403
+    """What it answers to nobody, if it is not `anonymous` (reported, kaggle-facts 1.2)."""
     stable: bool = True

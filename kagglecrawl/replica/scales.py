@@ -6,3 +6,6 @@ Scale = Literal["small", "medium", "large"]
 
 SCALES: dict[Scale, int] = {"small": 240, "medium": 2_000, "large": 12_000}
 """Datasets at each scale. Large is beyond the 10,000 rows that Kaggle lists."""
+
+CONTESTS: dict[Scale, int] = {"small": 60, "medium": 400, "large": 3_000}
+"""Competitions at each scale."""

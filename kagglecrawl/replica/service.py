@@ -8,7 +8,7 @@ from typing import Any, get_args
 from aiohttp import web
 from kagglesdk.kaggle_object import KaggleObject
 
-from kagglecrawl.replica import datasets, delivery, security
+from kagglecrawl.replica import competitions, datasets, delivery, security
 from kagglecrawl.replica.bucket import Bucket
 from kagglecrawl.replica.faults import Fault, Faults
 from kagglecrawl.replica.listing import Listings
@@ -28,7 +28,10 @@ from kagglecrawl.replica.wire import (
 )
 from kagglecrawl.replica.world import World
 
-METHODS = {f"{m.service}/{m.name}": m for m in (*datasets.METHODS, *security.METHODS)}
+METHODS = {
+    f"{method.service}/{method.name}": method
+    for method in (*competitions.METHODS, *datasets.METHODS, *security.METHODS)
+}
 """Every method by `service/name`. A new resource is a module of its own, added here."""
 
 
@@ -169,6 +172,8 @@ class Service:
             if identity == "refused":
                 return self._whole(label, nested_error(401, "Unauthenticated"))
             if identity == "anonymous" and not method.anonymous:
+                if method.without_credentials == 401:
+                    return self._whole(label, nested_error(401, "Unauthenticated"))
                 raise Refusal(403, "Permission denied: this method needs credentials")
             call = self._understand(name, await request.read())
             self._stats.asked(label, call.key)

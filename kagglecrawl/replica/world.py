@@ -1,4 +1,4 @@
-"""The world: all datasets there are, made from a seed."""
+"""The world: all datasets and competitions there are, made from a seed."""
 
 import re
 import zlib
@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from kagglecrawl.replica import moves
+from kagglecrawl.replica import contest_moves, contests, meta, moves
+from kagglecrawl.replica.contest_moves import ContestMoves, ContestStage
+from kagglecrawl.replica.contests import CompetitionTruth
 from kagglecrawl.replica.made import FIRST_DAY, LICENCES, make
 from kagglecrawl.replica.moves import Moves, Stage
-from kagglecrawl.replica.scales import SCALES, Scale
+from kagglecrawl.replica.scales import CONTESTS, SCALES, Scale
 from kagglecrawl.replica.truth import Archive, DatasetTruth, GivenFile, State
 
 _FIRST_GIVEN_ID = 1_000_000
@@ -20,6 +22,10 @@ _REF = re.compile(r"([\w-]+)/([\w-]+)", re.ASCII)
 @dataclass(frozen=True, eq=False)
 class World:
     """All datasets of one seed and scale, then those given as `extra` (folders, `published`).
+
+    And its competitions: as many as the scale says, unless `competition_count` does. The dataset
+    `kaggle/meta-kaggle`, which is on no list, tells of them as well; its tables have every value
+    quoted, or without `meta_quoted` only those that must be.
 
     `scale=None` makes a world of `extra` alone. With `gated`, 3 % of those that are public
     otherwise cannot be downloaded. Heads are made at first use (about 0.1 ms each), descriptions
@@ -33,6 +39,8 @@ class World:
     extra: tuple[DatasetTruth, ...] = ()
     gated: bool = False
     moved: int = 0
+    competition_count: int | None = None
+    meta_quoted: bool = True
     _earlier: "World | None" = field(default=None, repr=False)
     """The same world at an earlier step, to begin at; None begins at the beginning."""
 
@@ -50,6 +58,70 @@ class World:
         for number in range(at + 1, self.moved + 1):
             stage = moves.step(stage, self.seed, number, lambda serial: made(count + serial))
         return stage
+
+    @cached_property
+    def _contest_stage(self) -> ContestStage:
+        count = self.competition_count
+        if count is None:
+            count = CONTESTS[self.scale] if self.scale else 0
+
+        def made(index: int) -> CompetitionTruth:
+            return contests.make(self.seed, index, count)
+
+        if self._earlier is None:
+            stage, at = ContestStage(tuple(map(made, range(count)))), 0
+        else:
+            stage, at = self._earlier._contest_stage, self._earlier.moved
+        for number in range(at + 1, self.moved + 1):
+            stage = contest_moves.step(
+                stage, self.seed, number, lambda serial: made(count + serial)
+            )
+        return stage
+
+    @property
+    def competitions(self) -> tuple[CompetitionTruth, ...]:
+        """Every competition, also those that are deleted, or not in Meta Kaggle."""
+        return self._contest_stage.contests
+
+    @cached_property
+    def _by_slug(self) -> dict[str, CompetitionTruth]:
+        return {contest.slug: contest for contest in self.competitions}
+
+    @cached_property
+    def _by_contest_id(self) -> dict[int, CompetitionTruth]:
+        return {contest.id: contest for contest in self.competitions}
+
+    def competition(self, slug: str) -> CompetitionTruth | None:
+        """The competition of this slug, exactly, or None."""
+        return self._by_slug.get(slug)
+
+    def public_competitions(self) -> list[CompetitionTruth]:
+        """Those that the API lists and tells of, in the order of their ids."""
+        return [each for each in self.competitions if each.state == "public"]
+
+    def meta_competitions(self) -> list[CompetitionTruth]:
+        """Those that Meta Kaggle has, in the order of its rows."""
+        return [each for each in self.competitions if each.in_meta]
+
+    @cached_property
+    def meta_kaggle(self) -> DatasetTruth | None:
+        """The dataset `kaggle/meta-kaggle`, in all its versions; None without competitions."""
+        if not self.competitions:
+            return None
+        older = None
+        if self.moved:
+            older = replace(self, moved=self.moved - 1, _earlier=None).meta_kaggle
+        return meta.meta_kaggle(self.competitions, self.moved, self.meta_quoted, older)
+
+    def write_meta_kaggle(
+        self, folder: Path, *, schema: meta.Schema = "2025", zipped: bool = False
+    ) -> None:
+        """Write Meta Kaggle's tables into a folder, as `-a meta_kaggle=FOLDER` wants them.
+
+        See meta.write_tables. Raises OSError.
+        """
+        quoted = self.meta_quoted
+        meta.write_tables(self.competitions, folder, schema=schema, quoted=quoted, zipped=zipped)
 
     @property
     def datasets(self) -> tuple[DatasetTruth, ...]:
@@ -71,10 +143,21 @@ class World:
 
     def get(self, owner: str, slug: str) -> DatasetTruth | None:
         """The dataset of this reference, or None if there is none (any more)."""
-        return self._by_ref.get((owner, slug))
+        found = self._by_ref.get((owner, slug))
+        if found is None and (owner, slug) == (meta.OWNER, meta.SLUG):
+            return self.meta_kaggle
+        return found
 
     def by_id(self, dataset_id: int) -> DatasetTruth | None:
-        """The dataset of this id, removed ones too, or None."""
+        """The dataset of this id, removed ones too, or None.
+
+        Boards of competitions are kept in storage like a dataset's archive, and are found as well.
+        """
+        contest = self._by_contest_id.get(contests.id_of_board(dataset_id))
+        if contest is not None:
+            return contest.stored_board
+        if dataset_id == meta.ID:
+            return self.meta_kaggle
         return self._by_id.get(dataset_id)
 
     def public(self, min_usability: float = 0.0) -> list[DatasetTruth]:
@@ -95,15 +178,20 @@ class World:
         In each step, of the datasets that can be read, 10 % get a new version, 3 % another row and
         1 % another description alone, 3 % are removed (neither listed nor found), and 3 % come; at
         least one of each where there are 20 datasets. `extra` ones move like all others. What moves
-        follows from seed, ids and step. Raises ValueError if `times` is negative.
+        follows from seed, ids and step. For competitions see `contest_moves.step`. Raises
+        ValueError if `times` is negative.
         """
         if times < 0:
             raise ValueError(f"A world does not move back: {times} times.")
         return replace(self, moved=self.moved + times, _earlier=self)
 
     def difference(self, later: "World") -> Moves:
-        """What the later world has otherwise; see Moves."""
+        """What the later world has otherwise of datasets; see Moves."""
         return moves.compare(self.datasets, later.datasets)
+
+    def contest_difference(self, later: "World") -> ContestMoves:
+        """What the later world has otherwise of competitions; see ContestMoves."""
+        return contest_moves.compare(self.competitions, later.competitions)
 
 
 def published(

@@ -1,4 +1,4 @@
-"""Page files as objects: ``<folder>/page_<n>.jsonl``, each with its receipt.
+"""Page files as objects: ``<folder>/page_<n>.jsonl`` and the like, each with its receipt.
 
 Methods take as long as the store does, and are called in threads.
 """
@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
+from kagglecrawl.kaggle.paging import PageShape
 from kagglecrawl.s3.bucket import PUT_MOST, Bucket, UploadGone
 from kagglecrawl.s3.errors import StoreFailed
 
 _TYPE = "application/jsonl"
-_NAME = re.compile(r"page_([1-9]\d*)\.jsonl")
 
 
 class Ended(Exception):
@@ -28,15 +27,21 @@ class PageObjects:
 
     aside = True
 
-    def __init__(self, bucket: Callable[[], Bucket | None], folder: str) -> None:
+    def __init__(
+        self,
+        bucket: Callable[[], Bucket | None],
+        folder: str,
+        shape: PageShape = PageShape(),  # noqa: B008 (frozen)
+    ) -> None:
         self._bucket = bucket
         self._folder = folder
+        self._shape = shape
         self._closed = threading.Event()
 
     def write(self, number: int, pieces: Iterable[bytes]) -> None:
         """Put or replace a page. Raises what ``Bucket.put`` raises."""
         bucket = self._opened()
-        key = f"{self._folder}/page_{number}.jsonl"
+        key = f"{self._folder}/{self._shape.name_of(number)}"
         blocks = _blocks(pieces, PUT_MOST)
         first, second = next(blocks, b""), next(blocks, None)
         if second is None:
@@ -47,14 +52,14 @@ class PageObjects:
     def present(self) -> set[int]:
         """The numbers of the pages that are there; aborts uploads of pages that were not ended."""
         bucket, folder = self._opened(), f"{self._folder}/"
-        found = (
-            _NAME.fullmatch(entry.key.removeprefix(folder))
+        numbers = {
+            number
             for page in bucket.list(folder)
             for entry in page
-        )
-        numbers = {int(match[1]) for match in found if match}
+            if (number := self._shape.number_of(entry.key.removeprefix(folder)))
+        }
         for key, upload in list(bucket.uploads(folder)):
-            if _NAME.fullmatch(key.removeprefix(folder)):
+            if self._shape.number_of(key.removeprefix(folder)):
                 bucket.abort(key, upload)
         return numbers
 

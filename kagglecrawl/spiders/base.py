@@ -26,12 +26,14 @@ from kagglecrawl.items import feed_fields, page_row
 from kagglecrawl.kaggle import lenient
 from kagglecrawl.kaggle.auth import is_loopback
 from kagglecrawl.kaggle.errors import (
+    Damaged,
     Forbidden,
     KaggleError,
     SkipResource,
     StopCrawl,
+    Unusable,
 )
-from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End
+from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End, PageShape
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.s3.bucket import Bucket
 from kagglecrawl.s3.pages import PageObjects
@@ -54,9 +56,17 @@ _OF_DOWNLOADS = {
 Output = Iterator[Any]
 
 
+def _spared_by(request: Request) -> tuple[type[KaggleError], ...]:
+    """The errors after which the ``otherwise`` of a request goes on."""
+    part = TABLE[request.meta["rpc"]].part
+    return (SkipResource, Unusable, Damaged) if part else (Forbidden,)
+
+
 class KaggleSpider(Remembering):
     """Base of the project's spiders."""
 
+    #: How the rows of its list become page files.
+    page_shape: ClassVar[PageShape] = PageShape()
     #: Its requests say in ``meta`` which resource (``key``) and quota ``family`` they are of.
     keeps_accounts: ClassVar[bool] = True
     args_class: ClassVar[type[Arguments]] = Arguments
@@ -102,6 +112,11 @@ class KaggleSpider(Remembering):
         spider.found = findings.load(spider.config)
         return spider
 
+    @classmethod
+    def check(cls, args: Arguments, config: KaggleConfig) -> None:
+        """Refuse, before anything is begun, what could not be crawled so; raises
+        ``SettingError``."""
+
     # -- what a spider declares -------------------------------------------------------------------
 
     def rows(
@@ -135,7 +150,8 @@ class KaggleSpider(Remembering):
         """A request for one resource; the method named ``then`` gets the reply and ``row``.
 
         ``again`` lets a request through that was made before. ``otherwise`` names a method that
-        gets key, ``row`` and the reason where Kaggle forbids it; else the resource is skipped.
+        gets key, ``row`` and the reason where Kaggle forbids it (of a call that gives a part: where
+        it cannot be had for any reason that stays); else the resource is skipped.
         With a ``sink`` the call is a download, and its reply what has come of it
         (transfer/transfers.py).
         """
@@ -188,8 +204,8 @@ class KaggleSpider(Remembering):
         destination, place = self.config.destination, self.page_place
         if destination is None or place is None:
             return None
-        key = destination.key_of(f"{self.config.output(self.name)}/{place}")
-        return PageObjects(self.config.bucket, key)
+        key = destination.key_of(f"{self.config.output(self.name)}/{place}".rstrip("/"))
+        return PageObjects(self.config.bucket, key, self.page_shape)
 
     def page_row(self, item: Any) -> str:
         """An item's line of its page file."""
@@ -234,15 +250,22 @@ class KaggleSpider(Remembering):
     def fetched(
         self, response: TextResponse, then: str, key: str, row: Any, otherwise: str = ""
     ) -> Output:
-        """One resource's reply, to the method that was named for it."""
+        """One resource's reply, to the method that was named for it: JSON, or a file's bytes."""
+        assert response.request is not None
+        is_file = TABLE[response.request.meta["rpc"]].file
         with self.remembering():
-            yield from getattr(self, then)(key, row, response.json())
+            reply = response.body if is_file else response.json()
+            yield from getattr(self, then)(key, row, reply)
 
     def failed(self, failure: Failure) -> Output:
         """Every request's errback: give the verdict and go on, or stop."""
         error = failure.value
         request: Request = failure.request  # type: ignore[attr-defined]
         if isinstance(error, StopCrawl):
+            instead = self.before_stopping(error, request)
+            if instead is not None:
+                yield instead
+                return
             leases.give_back()
             self.stop(error)
             return
@@ -254,9 +277,10 @@ class KaggleSpider(Remembering):
                 "A page of a list was given up, so what it holds is missing: %s", error
             )
             leases.declare_failed(slug)
-            yield from self._page_after(request.cb_kwargs)
-        elif isinstance(error, Forbidden) and request.cb_kwargs.get("otherwise"):
-            self.logger.info("Forbidden %s: %s", key, error)
+            if "cursor" in request.cb_kwargs:
+                yield from self._page_after(request.cb_kwargs)
+        elif request.cb_kwargs.get("otherwise") and isinstance(error, _spared_by(request)):
+            self.logger.info("Not had of %s: %s", key, error)
             otherwise = getattr(self, request.cb_kwargs["otherwise"])
             yield from otherwise(key, request.cb_kwargs["row"], error.slug)
         elif isinstance(error, SkipResource):
@@ -267,6 +291,10 @@ class KaggleSpider(Remembering):
             if "sink" in request.meta:
                 self.keep_record(key, request.cb_kwargs["row"])
             leases.declare_failed(slug)
+
+    def before_stopping(self, error: StopCrawl, request: Request) -> Request | None:
+        """A request to make in place of one that has failed so, before the crawl ends for it."""
+        return None
 
     def _page_after(self, lost: dict[str, Any]) -> Output:
         """The page after one that could not be had, where it can be asked for by number."""
@@ -318,16 +346,19 @@ class KaggleSpider(Remembering):
         By number, a page may hold fewer rows than its span: some are filtered after paging. At its
         end, a list covers the rest of its last page.
         """
+        lease = leases.current()
+        if self.page_shape.whole:
+            if after is End.LAST and lease is not None:
+                lease.covered = (0, self.page_shape.rows)
+            return
         stop = after.start if isinstance(after, Cursor) else here.start + max(rows, here.rows)
         if isinstance(after, End) and after is not End.RANGE:
             stop = -(-(here.start + rows) // PAGE_ROWS) * PAGE_ROWS
-        lease = leases.current()
         if lease is not None and stop > here.start:
             lease.covered = (here.start, stop)
 
     def _ended(self, call: Rpc, end: End) -> None:
-        self.accounts.note(f"ended/{end}")
-        self._count(f"kaggle/lists/{call.method}/ended/{end}")
+        self.list_ended(call.method, end)
         if end is End.CAP:
             self.logger.warning(
                 "%s ended at row 10,000: that is Kaggle's cap, not the end of the list. "
@@ -338,6 +369,11 @@ class KaggleSpider(Remembering):
             self._count("kaggle/lists/failed")
             self.accounts.note("lists_failed")
             self.logger.error("%s gives the same rows again and again: walk ended", call.method)
+
+    def list_ended(self, name: str, end: End) -> None:
+        """A list or table is over, for this reason."""
+        self.accounts.note(f"ended/{end}")
+        self._count(f"kaggle/lists/{name}/ended/{end}")
 
     def _count(self, stat: str, value: int = 1) -> None:
         assert self.crawler.stats is not None

@@ -53,12 +53,15 @@ class Accounts:
         page_row: Callable[[Any], str] | None = None,
         sample: int | None = None,
         kept: Callable[[Any], tuple[str | None, str | None]] | None = None,
+        page_size: int = PAGE_ROWS,
     ) -> None:
         self._store = store
         self.resource = resource
         self._page_row = page_row
         self._kept = kept
         self._sample = sample
+        #: Rows of the list to a page.
+        self.page_size = page_size
         #: What earlier runs of the job have stored.
         self.stored_before = store.count("stored")
         self.unchanged_before = store.count(UNCHANGED)
@@ -175,9 +178,10 @@ class Accounts:
 
     # -- a sample ---------------------------------------------------------------------------------
 
-    def room(self) -> bool:
-        """May work on one more resource begin?"""
-        return self._sample is None or self.count("stored") + self._admitted < self._sample
+    def room(self, beside: int = 0) -> bool:
+        """May work on one more resource begin, ``beside`` so many that nobody else counts?"""
+        begun = self.count("stored") + self._admitted + beside
+        return self._sample is None or begun < self._sample
 
     def sated(self) -> bool:
         """Has the sample all that it wants?"""
@@ -276,7 +280,7 @@ class Accounts:
 
     def _found(self, found: Found) -> None:
         position = found.position
-        page = None if position is None else position // PAGE_ROWS + 1
+        page = None if position is None else position // self.page_size + 1
         if self._store.discover(found.key, page, position):
             self._store.add_count("discovered")
             self._store.add_count("pending")
@@ -313,8 +317,8 @@ class Accounts:
     def _cover(self, start: int, stop: int) -> None:
         """Rows of the list from ``start`` up to ``stop`` have been seen."""
         while start < stop:
-            page = start // PAGE_ROWS + 1
-            end = min(stop, page * PAGE_ROWS)
+            page = start // self.page_size + 1
+            end = min(stop, page * self.page_size)
             self._store.list_page(page, end - start)
             self.touched.add(page)
             start = end

@@ -19,7 +19,6 @@ from scrapy.statscollectors import StatsCollector
 from scrapy.utils.asyncio import CallLaterResult, call_later
 
 from kagglecrawl.kaggle.errors import StopCrawl
-from kagglecrawl.kaggle.paging import PAGE_ROWS
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
 from kagglecrawl.state.feeds import Feeds
@@ -193,7 +192,7 @@ class Commits:
         if self._pages is None:
             return
         for page in sorted(touched):
-            whole = self._store.page_is_whole(page, PAGE_ROWS, (BEYOND_SAMPLE,))
+            whole = self._store.page_is_whole(page, self._accounts.page_size, (BEYOND_SAMPLE,))
             if self._queue is not None:
                 self._queue.changed(page, whole=whole)
             elif whole:

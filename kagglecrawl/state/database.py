@@ -102,8 +102,11 @@ class Database:
 
     @classmethod
     def in_memory(cls) -> Self:
-        """A store that ends with the process."""
-        database = sqlite3.connect(":memory:", isolation_level=None)
+        """A store that ends with the process: in memory, and what is too much for that in a
+        temporary file, which nobody else can open."""
+        database = sqlite3.connect("", isolation_level=None)
+        database.execute("PRAGMA journal_mode = MEMORY")
+        database.execute("PRAGMA cache_size = -16000")
         database.executescript(_SCHEMA)
         return cls(database)
 

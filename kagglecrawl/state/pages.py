@@ -1,8 +1,9 @@
 """Page files: ``page_<n>.jsonl``, the rows of one page of a list, whole or absent.
 
-A page is 20 rows of the list, counted from 1, whatever page size Kaggle grants; rows are in the
-list's order. A file on disk is written beside, made safe and renamed; in a store it is an object
-(kagglecrawl/s3/pages.py), which takes longer and may fail for now (page_queue.py).
+A page is 20 rows of the list, counted from 1, whatever page size Kaggle grants, or all of them in
+one file (``PageShape``); rows are in the list's order. A file on disk is written beside, made safe
+and renamed; in a store it is an object (kagglecrawl/s3/pages.py), which takes longer and may fail
+for now (page_queue.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from scrapy import Spider
+
+from kagglecrawl.kaggle.paging import PageShape
 
 
 class Pages(Protocol):
@@ -39,7 +42,13 @@ def pages_of(spider: Spider) -> Pages | None:
     """Where the spider wants its pages, if it has any: its ``page_store``, or ``page_folder``."""
     pages: Pages | None = getattr(spider, "page_store", None)
     folder: Path | None = getattr(spider, "page_folder", None)
-    return pages or (None if folder is None else PageFiles(folder))
+    return pages or (None if folder is None else PageFiles(folder, shape_of(spider)))
+
+
+def shape_of(spider: Spider) -> PageShape:
+    """How many rows of its list are a page, and what its files are called."""
+    shape: PageShape = getattr(spider, "page_shape", PageShape())
+    return shape
 
 
 class PageFiles:
@@ -47,14 +56,15 @@ class PageFiles:
 
     aside = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shape: PageShape = PageShape()) -> None:  # noqa: B008 (frozen)
         self._folder = folder
+        self._shape = shape
 
     def write(self, number: int, pieces: Iterable[bytes]) -> None:
         """Write or replace a page; raises ``OSError``, and the page is as it was."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(number)
-        beside = path.with_name(f".page_{number}.{os.getpid()}.jsonl.incomplete")
+        path = self._folder / self._shape.name_of(number)
+        beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}.incomplete")
         try:
             with beside.open("wb") as file:
                 file.writelines(pieces)
@@ -72,18 +82,16 @@ class PageFiles:
         if not self._folder.is_dir():
             return found
         for path in self._folder.iterdir():
-            if match := re.fullmatch(r"page_([1-9]\d*)\.jsonl", path.name):
-                found.add(int(match[1]))
-            begun = re.fullmatch(r"\.page_\d+\.(\d+)\.jsonl\.incomplete", path.name)
-            if begun and not _runs(int(begun[1])):
+            if number := self._shape.number_of(path.name):
+                found.add(number)
+            begun = re.fullmatch(r"\.(.+)\.(\d+)(\.\w+)\.incomplete", path.name)
+            ours = begun is not None and self._shape.number_of(begun[1] + begun[3])
+            if begun and ours and not _runs(int(begun[2])):
                 path.unlink(missing_ok=True)
         return found
 
     def close(self) -> None:
         """Nothing waits here."""
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"page_{number}.jsonl"
 
 
 def _runs(process: int) -> bool:

@@ -49,7 +49,7 @@ from kagglecrawl.state.leases import (
 )
 from kagglecrawl.state.ledger import LedgerRefused
 from kagglecrawl.state.outbox import Outbox
-from kagglecrawl.state.pages import pages_of
+from kagglecrawl.state.pages import pages_of, shape_of
 from kagglecrawl.state.queue import Queue
 from kagglecrawl.state.quotas import QuotasRefused
 from kagglecrawl.state.store import Row, Store, Verdict
@@ -184,7 +184,8 @@ class KaggleScheduler(BaseScheduler):
         outbox = Outbox.of_spider(spider, store, self._stats) if self._ours else None
         kept = getattr(spider, "kept", None) if outbox else None
         sample = getattr(spider, "sample", None)
-        self.accounts = Accounts(store, spider.name, page_row, sample, kept)
+        size = shape_of(spider).rows
+        self.accounts = Accounts(store, spider.name, page_row, sample, kept, size)
         self.holds = Holds(self.crawler, store, getattr(spider, "config", None))
         self.feeds = Feeds.from_crawler(self.crawler, store, folder)
         self.feeds.open()

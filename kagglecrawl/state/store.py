@@ -348,12 +348,14 @@ class Store(OutcomeStore):
         page = self._db.execute("SELECT listed FROM page WHERE number = ?", (number,)).fetchone()
         if page is None or page[0] < size:
             return False
-        verdicts = self._db.execute(
-            "SELECT verdict, reason FROM resource WHERE page = ?", (number,)
+        # apart, since there is an index of these: a page may have all rows of a list
+        pending = "SELECT 1 FROM resource WHERE verdict = 'pending' AND page = ? LIMIT 1"
+        if self._db.execute(pending, (number,)).fetchone():
+            return False
+        reasons = self._db.execute(
+            "SELECT DISTINCT reason FROM resource WHERE page = ?", (number,)
         ).fetchall()
-        return bool(verdicts) and not any(
-            verdict == Verdict.PENDING or reason in absent for verdict, reason in verdicts
-        )
+        return bool(reasons) and not any(reason in absent for (reason,) in reasons)
 
     def page_rows(self, number: int) -> Iterator[str]:
         """The lines of a page, in the list's order; one at a time, since they may be large."""

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import google_crc32c
 
-from kagglecrawl.kaggle.errors import Damaged
+from kagglecrawl.kaggle.errors import Damaged, NoReply, Unusable
 from kagglecrawl.state.transfers import Meter
-from kagglecrawl.transfer.source import PIECE
+from kagglecrawl.transfer.source import PIECE, Changed, Remote
 
 #: Bytes that are not wanted are read all the same up to here: another request costs more.
 READ_THROUGH = 1 << 20
@@ -38,6 +38,25 @@ class Source(Protocol):
 
     def distrust(self) -> None:
         """What is remembered may be wrong."""
+
+
+def whole(remote: Remote, most: int, what: str) -> bytes:
+    """All bytes of a small object, proved; ``what`` it is, for people.
+
+    Raises ``Unusable`` if it has more than ``most``, ``Damaged``, and what ``Remote`` raises.
+    """
+    try:
+        remote.tail(PIECE)  # of one that is smaller, all: one request then
+        if remote.size > most:
+            raise Unusable(f"{what}: {remote.size} bytes are too many", "too_large")
+        stream = Stream(remote, 0, 0)
+        data = bytearray()
+        while piece := stream.take(PIECE):
+            data += piece
+        stream.check()
+    except Changed:
+        raise NoReply(f"{what}: it has changed meanwhile") from None
+    return bytes(data)
 
 
 class Stream:

@@ -50,6 +50,7 @@ from kagglecrawl.transfer.objects import StoreFolder
 from kagglecrawl.transfer.place import Place
 from kagglecrawl.transfer.source import Manners, Remote
 from kagglecrawl.transfer.staging import Staging
+from kagglecrawl.transfer.stream import whole
 from kagglecrawl.transfer.threads import Ask, Renewal, begin
 from kagglecrawl.transfer.unpack import Unpacking
 
@@ -68,6 +69,8 @@ _LAST_SWEEP = 2.0
 #: Bytes that a transfer must have come further for its next attempt to be a first one.
 _PROGRESS = 1 << 20
 _REDIRECTS = range(300, 400)
+#: Bytes of a file that is held in memory.
+_SMALL_FILE = 256 << 20
 #: After these, what was fetched before is of no more use: the files are forbidden now, or gone.
 _GONE = {403, 404, 410}
 
@@ -204,6 +207,38 @@ class Transfers:
             return response
 
         return await self._run(request, transfer)
+
+    async def content(self, request: Request, post: Post) -> Response:
+        """A small file, whose bytes are the answer's body: as the API gives it at once, or from
+        where it redirects to, proved by the checksum that storage gives.
+
+        Raises what of ``KaggleError`` it ended with; ``Unusable`` for more than 256 MiB.
+        """
+        response = await post()
+        if response.status not in _REDIRECTS:
+            return response
+        stop = threading.Event()
+        renewal = Renewal(asyncio.get_running_loop(), partial(self._renewed, post))
+        remote = Remote(self._location(response), renewal, self._manners(), stop)
+        body = bytearray()
+
+        def run() -> None:
+            try:
+                body.extend(whole(remote, _SMALL_FILE, request.meta["rpc"]))
+            finally:
+                remote.close()
+
+        ended = begin(run, request.meta["rpc"])
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            stop.set()
+            remote.interrupt()
+            renewal.cancel()
+            raise
+        except Answered as other:
+            return other.response
+        return Response(request.url, body=bytes(body), request=request)
 
     def _adopt(self, work: _Work) -> None:
         """What kagglehub has fetched is in the workspace; to a store it goes from there."""

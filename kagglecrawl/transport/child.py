@@ -24,6 +24,7 @@ _LAST_WORDS = 2000
 Message = dict[str, Any]
 Package = Literal["kaggle", "kagglehub"]
 
+_INSTEAD = "use KAGGLE_TRANSPORT=scrapy"
 #: How a user sees whether a package runs.
 _CHECKS: dict[Package, str] = {
     "kaggle": "`kaggle --version` runs",
@@ -36,11 +37,12 @@ class Child(asyncio.SubprocessProtocol):
 
     _transport: asyncio.SubprocessTransport
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, instead: str = _INSTEAD) -> None:
         self.killed = False
         self._package: Package = package
+        self._instead = instead
         self._pending: dict[int, asyncio.Future[Message]] = {}
-        self._listeners: dict[int, Callable[[int], None]] = {}
+        self._listeners: dict[int, Callable[[Message], None]] = {}
         self._given_up: set[int] = set()
         self._ids = count(1)
         self._decided = asyncio.Event()  # whether it is ready, or never will be
@@ -49,11 +51,14 @@ class Child(asyncio.SubprocessProtocol):
         self._errors = b""
 
     @classmethod
-    async def start(cls, package: Package, environment: Mapping[str, str]) -> Child:
-        """Start one for this package. Raises ``Misconfigured`` if the system refuses."""
+    async def start(
+        cls, package: Package, environment: Mapping[str, str], instead: str = _INSTEAD
+    ) -> Child:
+        """Start one for this package. ``instead`` is what a user can do where it does not run.
+        Raises ``Misconfigured`` if the system refuses."""
         try:
             _, child = await asyncio.get_running_loop().subprocess_exec(
-                lambda: cls(package),
+                lambda: cls(package, instead),
                 sys.executable,
                 "-P",  # nothing of the folder that the crawl runs in is imported
                 "-m",
@@ -104,15 +109,19 @@ class Child(asyncio.SubprocessProtocol):
         text = f"the official client ended {self.last_words}"
         if (self._transport.get_returncode() or 0) > 0:
             check = _CHECKS[self._package]
-            raise Misconfigured(f"{text}: check that {check}, or use KAGGLE_TRANSPORT=scrapy")
+            raise Misconfigured(f"{text}: check that {check}, or {self._instead}")
         raise DownloadFailedError(text)
 
     async def ask(
-        self, message: Message, seconds: float, told: Callable[[int], None] | None = None
+        self,
+        message: Message,
+        seconds: float,
+        told: Callable[[int], None] | None = None,
+        sending: Callable[[str], None] | None = None,
     ) -> Message:
         """Send a message and wait for its answer; raises ``TimeoutError`` after so many seconds
-        without a word. Words before the answer are numbers, which ``told`` is called with; what it
-        raises is raised here.
+        without a word. Words before the answer are numbers, which ``told`` is called with, and
+        names of calls of the API that go out, for ``sending``; what they raise is raised here.
 
         ``{"error": "ended", …}`` is the answer of a child that ends before it has given one.
         """
@@ -124,13 +133,15 @@ class Child(asyncio.SubprocessProtocol):
         try:
             async with asyncio.timeout(seconds) as limit:
 
-                def listen(value: int) -> None:
+                def listen(word: Message) -> None:
                     if answer.done():  # as it is when the time is over
                         return
                     limit.reschedule(loop.time() + seconds)
                     try:
-                        if told is not None:
-                            told(value)
+                        if told is not None and "so_far" in word:
+                            told(word["so_far"])
+                        if sending is not None and "sending" in word:
+                            sending(word["sending"])
                     except Exception as error:
                         answer.set_exception(error)
 
@@ -185,9 +196,9 @@ class Child(asyncio.SubprocessProtocol):
         if number is None:
             self._decided.set()
             return
-        if "so_far" in message:
+        if "so_far" in message or "sending" in message:
             if (listen := self._listeners.get(number)) is not None:
-                listen(message["so_far"])
+                listen(message)
             return
         waiting = self._pending.pop(number, None)
         if waiting is None:

@@ -22,10 +22,9 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import Credentials, find_credentials
 from kagglecrawl.kaggle.rpc import TABLE
 from kagglecrawl.state.holds import Held
-from kagglecrawl.state.leases import Interrupted
-from kagglecrawl.state.scheduler import KaggleScheduler, interrupted
 from kagglecrawl.transfer.transfers import Transfers
 from kagglecrawl.transport.official import SIGN_IN, OfficialTransport
+from kagglecrawl.transport.sending import UntilTheEnd, about_to_send, count_sent
 
 
 class KaggleDownloadHandler(BaseDownloadHandler):
@@ -36,11 +35,9 @@ class KaggleDownloadHandler(BaseDownloadHandler):
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
         self._http = HTTP11DownloadHandler(crawler)
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._interrupted = False
+        self._until_the_end = UntilTheEnd(crawler)
         self._playwright: BaseDownloadHandler | None = None
         self._starting_browser = asyncio.Lock()
-        crawler.signals.connect(self._interrupt, interrupted)
 
     # Read when Kaggle is first asked: other pages need neither.
 
@@ -79,30 +76,7 @@ class KaggleDownloadHandler(BaseDownloadHandler):
         Raises ``Held`` where a Retry-After came since the request was handed out, and
         ``Interrupted`` where the crawl ends before the answer is there.
         """
-        task = asyncio.current_task()
-        if task is None:  # not in an event loop of asyncio's
-            return await self._send(request)
-        if self._ending():
-            raise Interrupted
-        self._under_way.add(task)
-        try:
-            return await self._send(request)
-        except asyncio.CancelledError:
-            if self._ending():
-                task.uncancel()
-                raise Interrupted from None
-            raise
-        finally:
-            self._under_way.discard(task)
-
-    def _ending(self) -> bool:
-        return self._interrupted
-
-    def _interrupt(self) -> None:
-        """The crawl ends: what has no answer yet is given up."""
-        self._interrupted = True
-        for task in self._under_way:
-            task.cancel()
+        return await self._until_the_end.run(partial(self._send, request))
 
     async def _send(self, request: Request) -> Response:
         if request.meta.get("playwright"):
@@ -111,6 +85,8 @@ class KaggleDownloadHandler(BaseDownloadHandler):
             return await self._http.download_request(request)
         if "sink" in request.meta:
             return await self._transfer(request)
+        if TABLE[request.meta["rpc"]].file and self._official is None:
+            return await self._transfers.content(request, partial(self._call, request))
         return await self._call(request)
 
     async def _transfer(self, request: Request) -> Response:
@@ -140,12 +116,8 @@ class KaggleDownloadHandler(BaseDownloadHandler):
     def _about_to_send(self, request: Request, method: str = "") -> None:
         """The last moment at which a hold can stop a request; past it, the request is counted, or
         the call that goes out in its place."""
-        engine, stats = self.crawler.engine, self.crawler.stats
-        if engine is not None and isinstance(engine.scheduler, KaggleScheduler):
-            engine.scheduler.about_to_send(request)
-        assert stats is not None
-        stats.inc_value("kaggle/requests")
-        stats.inc_value(f"kaggle/requests/{method or TABLE[request.meta['rpc']].method}")
+        about_to_send(self.crawler, request)
+        count_sent(self.crawler, method or TABLE[request.meta["rpc"]].method)
 
     async def close(self) -> None:
         """Close connections, and what else was started."""

@@ -13,6 +13,7 @@ were followed; a reply that is no JSON at all comes with status 200.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import sys
@@ -74,26 +75,35 @@ def check_official(api_url: str) -> None:
 
 
 def _address(api_url: str) -> dict[str, str]:
-    """The environment that sends the ``kaggle`` package to this address.
-
-    It calls https://api.kaggle.com, or with ``KAGGLE_API_ENVIRONMENT=LOCALHOST``
-    http://localhost/api, and looks at no other environment's name (verified: kaggle 2.2.4). Any
-    port of this machine is reached by naming it as the proxy for that: every HTTP/1.1 server
-    takes a request line with a whole address (RFC 9112, 3.2.2).
-    """
+    """``address_of``, but raises ``SettingError`` where that is None."""
     if sys.platform == "win32":
         raise SettingError(
             "KAGGLE_TRANSPORT=official does not work on Windows: use KAGGLE_TRANSPORT=scrapy"
         )
-    if api_url == "https://api.kaggle.com":
-        return {}
-    parts = urlsplit(api_url)
-    if parts.scheme != "http" or parts.path != "/api" or not is_loopback(api_url):
+    address = address_of(api_url)
+    if address is None:
         raise SettingError(
             f"KAGGLE_TRANSPORT=official cannot call KAGGLE_API_URL={api_url}: the kaggle package "
             "reaches https://api.kaggle.com and http://127.0.0.1:PORT/api alone, "
             "so use one of these, or KAGGLE_TRANSPORT=scrapy"
         )
+    return address
+
+
+def address_of(api_url: str) -> dict[str, str] | None:
+    """The environment that sends ``kaggle`` or ``kagglehub`` to this address; None if they cannot
+    be brought to call it.
+
+    They call https://api.kaggle.com, or with ``KAGGLE_API_ENVIRONMENT=LOCALHOST``
+    http://localhost/api, and look at no other environment's name (verified: kaggle 2.2.4). Any
+    port of this machine is reached by naming it as the proxy for that: every HTTP/1.1 server
+    takes a request line with a whole address (RFC 9112, 3.2.2).
+    """
+    if api_url == "https://api.kaggle.com":
+        return {}
+    parts = urlsplit(api_url)
+    if parts.scheme != "http" or parts.path != "/api" or not is_loopback(api_url):
+        return None
     local = {"KAGGLE_API_ENVIRONMENT": "LOCALHOST"}
     if parts.netloc == "localhost":
         # not through whatever proxy there is: the token would leave this machine in clear
@@ -102,7 +112,8 @@ def _address(api_url: str) -> dict[str, str]:
     return local | {"HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": "", "no_proxy": ""}
 
 
-def _environment(package: Package, address: dict[str, str]) -> dict[str, str]:
+def environment_of(package: Package, address: dict[str, str]) -> dict[str, str]:
+    """That of a child process: this one's, and such that the package does what we want alone."""
     environment = dict(os.environ)
     # With VERBOSE kaggle prints every request with its Authorization header; kagglehub would write
     # a log into the home folder.
@@ -269,7 +280,7 @@ class OfficialTransport:
             self._downloading.discard(child)
         async with self._starting:
             self._check_open()
-            child = await Child.start("kagglehub", _environment("kagglehub", self._address))
+            child = await Child.start("kagglehub", environment_of("kagglehub", self._address))
             self._downloading.add(child)
         return child
 
@@ -301,7 +312,7 @@ class OfficialTransport:
                     f"{last.last_words}: see what ends it, or use KAGGLE_TRANSPORT=scrapy"
                 )
             await last.kill()
-        return await Child.start("kaggle", _environment("kaggle", self._address))
+        return await Child.start("kaggle", environment_of("kaggle", self._address))
 
     def _exception(self, call: rpc.Rpc, error: str, text: str) -> Exception:
         if error in _NO_REPLY:
@@ -343,6 +354,8 @@ class OfficialTransport:
 
 
 def _response(url: str, answer: Message) -> Response:
+    if "base64" in answer:
+        return Response(url, body=base64.b64decode(answer["base64"]))
     return TextResponse(
         url,
         status=answer["status"],

@@ -10,8 +10,9 @@ and writes one a line on stdout, first ``{"ready": true}``, then in any order::
     {"id": 1, "status": 200, "headers": {"Content-Type": "application/json"}, "body": "{…}"}
     {"id": 1, "error": "refused", "text": "ConnectionError"}
 
-``error`` is one of ``timeout``, ``refused``, ``unknown_host``, ``cut``, ``broken`` (no whole answer
-came), ``credentials`` (the package accepts none) and ``unreadable`` (it failed on the answer).
+Of a call whose answer is a file, ``base64`` is there in place of ``body``. ``error`` is one of
+``timeout``, ``refused``, ``unknown_host``, ``cut``, ``broken`` (no whole answer came),
+``credentials`` (the package accepts none) and ``unreadable`` (it failed on the answer).
 
 ``… kagglehub`` downloads one dataset at a time; ``into`` becomes its tree, and ``scratch`` is where
 it works, and is removed::
@@ -27,46 +28,57 @@ unpacked) and ``disk`` (with ``errno``)::
     {"id": 1, "so_far": 1048576}
     {"id": 1, "done": true}
 
+It also has one file of a dataset in kagglehub's cache (cached.py), and says before each call to
+the API which that is, how much has come, and where the file is::
+
+    {"id": 2, "op": "file", "handle": "kaggle/meta-kaggle", "path": "Competitions.csv",
+     "cache": "…", "look_every": 1.0}
+    {"id": 2, "sending": "GetDataset"}
+    {"id": 2, "path": "…/versions/1819/Competitions.csv", "fetched": true, "size": 1048576}
+
 No text of an exception is told of a download: it may quote a signed URL, which is a secret.
 It ends when stdin does, whatever its threads are at, so that it never outlives the crawl.
 """
 
 from __future__ import annotations
 
-import errno
+import base64
 import importlib
 import inspect
 import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import requests
+
+from kagglecrawl.transport.cached import Fetching
+from kagglecrawl.transport.failures import (
+    Message,
+    answered,
+    disk,
+    failed,
+    name_of,
+    no_answer,
+    page_in_place_of,
+)
 
 #: A crawl has 8 calls at once (CONCURRENT_REQUESTS_PER_DOMAIN); the rest is for those that were
 #: given up and cannot be stopped. Threads are only started as they are needed.
 THREADS = 16
 
 _TEXT_LENGTH = 200
-_BODY_LENGTH = 1 << 16
-_KEPT_HEADERS = ("Content-Type", "Date", "Location", "Retry-After")
-#: What the system says of a name that an archive gives a file; of anything else the disk is to
-#: blame, or who may write there.
-_BAD_NAMES = {
-    *(errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.EISDIR),
-    *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR),
-}
-
-Message = dict[str, Any]
+#: Bytes of a small file.
+_LARGEST_FILE = 256 << 20
 
 
 class Worker:
@@ -77,7 +89,7 @@ class Worker:
         self._writing = threading.Lock()
         self._signing_in = threading.Lock()
         self._of_thread = threading.local()
-        self._ops = {"call": self._call, "download": self._download}
+        self._ops = {"call": self._call, "download": self._download, "file": self._file}
 
     def load(self, package: str) -> None:
         """Import the package and say so. A failure ends the process; its traceback says why."""
@@ -96,7 +108,7 @@ class Worker:
         try:
             answer = self._ops[message["op"]](message)
         except requests.RequestException as error:
-            answer = _no_answer(error)
+            answer = no_answer(error)
         except SystemExit:  # how authenticate() says that there is nobody to be
             answer = {"error": "credentials", "text": "none that the kaggle package accepts"}
         except Exception as error:  # whatever kagglesdk stumbles over in an answer
@@ -122,30 +134,62 @@ class Worker:
             text = getattr(error, "doc", None)
             if not isinstance(text, str):
                 raise
-            return _answer(200, text, {"Content-Type": "text/plain"})
-        return _answer(200, json.dumps(reply.to_dict()), {"Content-Type": "application/json"})
+            return answered(200, text, {"Content-Type": "text/plain"})
+        if isinstance(reply, requests.Response):
+            return _file_of(reply)
+        return answered(200, json.dumps(reply.to_dict()), {"Content-Type": "application/json"})
 
     def _download(self, message: Message) -> Message:
         scratch, into = Path(message["scratch"]), Path(message["into"])
-        ended = threading.Event()
-        telling = threading.Thread(target=self._tell_size, args=(message, ended), daemon=True)
-        telling.start()
-        try:
-            answer = download(message["handle"], scratch, into)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            ended.set()
-            telling.join()
+        with self._telling(message, lambda: on_disk(scratch)):
+            try:
+                answer = download(message["handle"], scratch, into)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
         if "done" in answer:  # a small one is over before there was a look
             self._write({"id": message["id"], "so_far": on_disk(into)[0]})
         return answer
 
-    def _tell_size(self, message: Message, ended: threading.Event) -> None:
+    def _file(self, message: Message) -> Message:
+        fetching = Fetching(
+            message["handle"],
+            message["path"],
+            Path(message["cache"]),
+            lambda method: self._write({"id": message["id"], "sending": method}),
+        )
+        folder = fetching.folder
+        before = on_disk(folder)[0]
+
+        def seen() -> tuple[int, int]:
+            size, entries = on_disk(folder)
+            return max(0, size - before), entries + fetching.checked
+
+        with self._telling(message, seen):
+            answer = fetching.run()
+        self._write({"id": message["id"], "so_far": seen()[0]})  # a small one had no look
+        return answer
+
+    @contextmanager
+    def _telling(self, message: Message, look: Callable[[], tuple[int, int]]) -> Iterator[None]:
+        """Meanwhile say how many bytes are there: the first of what ``look`` gives, when any of it
+        has changed."""
+        ended = threading.Event()
+        told = threading.Thread(target=self._tell, args=(message, look, ended), daemon=True)
+        told.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            told.join()
+
+    def _tell(
+        self, message: Message, look: Callable[[], tuple[int, int]], ended: threading.Event
+    ) -> None:
         pause = every = message["look_every"]
         last = (0, 0)
         while not ended.wait(pause):
             started = time.monotonic()
-            seen = on_disk(Path(message["scratch"]))
+            seen = look()
             if seen != last:
                 last = seen
                 self._write({"id": message["id"], "so_far": seen[0]})
@@ -170,6 +214,17 @@ class Worker:
             if api.CONFIG_NAME_AUTH_METHOD not in api.config_values:
                 api.authenticate()
         return api
+
+
+def _file_of(reply: requests.Response) -> Message:
+    """A small file, which kagglesdk gives as the response that brings it."""
+    with reply:
+        content = bytearray()
+        for piece in reply.iter_content(1 << 16):
+            content += piece
+            if len(content) > _LARGEST_FILE:
+                return {"error": "unreadable", "text": "more than 256 MiB"}
+    return {"status": 200, "headers": {}, "base64": base64.b64encode(content).decode()}
 
 
 def find_method(client: Any, service: str, method: str) -> Any:
@@ -206,7 +261,7 @@ def download(handle: str, scratch: Path, into: Path) -> Message:
         into.parent.mkdir(parents=True, exist_ok=True)
         Path(tree).rename(into)
     except OSError as error:
-        return _disk(error)
+        return disk(error)
     return {"done": True}
 
 
@@ -230,93 +285,13 @@ def on_disk(folder: Path) -> tuple[int, int]:
 
 def _no_files(error: Exception, scratch: Path) -> Message:
     """The answer that stands for a failure of kagglehub's; of its text nothing."""
-    from kagglehub.exceptions import DataCorruptionError
-
-    name = type(error).__name__
-    text = getattr(error, "doc", None)
-    if isinstance(error, ValueError) and isinstance(text, str):  # as in Worker._call
-        return _answer(200, text[:_BODY_LENGTH], {"Content-Type": "text/plain"})
-    if isinstance(error, requests.RequestException):
-        return _no_answer(error) if error.response is None else _refusal(error.response)
-    if isinstance(error, DataCorruptionError):
-        return {"error": "damaged", "text": name}
-    if isinstance(error, OSError) and error.errno is not None:
-        if error.errno not in _BAD_NAMES:
-            return _disk(error)
-        name = errno.errorcode[error.errno]
+    if (answer := failed(error)) is not None:
+        return answer
+    name = name_of(error)
     archives = list(scratch.glob("datasets/*/*/*.archive"))
     if not archives:
         return {"error": "unreadable", "text": name}
-    return _page_in_place_of(archives[0]) or {"error": "archive", "text": name}
-
-
-def _disk(error: OSError) -> Message:
-    return {"error": "disk", "errno": error.errno, "text": error.strerror}
-
-
-def _refusal(response: requests.Response) -> Message:
-    """The answer of the API; of storage, which redirects lead to, no more than what passes."""
-    status = response.status_code
-    headers = {name: value for name, value in _kept(response).items() if name != "Location"}
-    if not response.history:
-        try:
-            body: bytes = next(response.iter_content(_BODY_LENGTH), b"")
-        except requests.RequestException as error:
-            return {"error": _kind(error), "text": type(error).__name__}
-        return _answer(status, body.decode("utf-8", "replace"), headers)
-    if status >= 500 or status in {408, 429}:
-        return _answer(status, "", headers)
-    return {"error": "broken", "text": f"storage answered {status}"}
-
-
-def _page_in_place_of(archive: Path) -> Message | None:
-    """The answer with status 200 that kagglehub has taken for an archive: nothing, a web page,
-    an error as JSON."""
-    with archive.open("rb") as stream:
-        text = stream.read(_BODY_LENGTH).decode("utf-8", "replace")
-    if not text.strip() or text.lstrip()[0] == "<":
-        return _answer(200, text, {"Content-Type": "text/html"})
-    try:
-        reply = json.loads(text)
-    except ValueError:
-        return None
-    if isinstance(reply, dict) and reply.keys() & {"code", "error", "errorMessage"}:
-        return _answer(200, text, {"Content-Type": "application/json"})
-    return None
-
-
-def _answer(status: int, body: str, headers: dict[str, str]) -> Message:
-    return {"status": status, "headers": headers, "body": body}
-
-
-def _no_answer(error: requests.RequestException) -> Message:
-    if (response := error.response) is not None:
-        return _answer(response.status_code, response.text, _kept(response))
-    # the class alone: a message may quote a header, and so the token
-    return {"error": _kind(error), "text": type(error).__name__}
-
-
-def _kept(response: requests.Response) -> dict[str, str]:
-    return {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
-
-
-def _kind(error: requests.RequestException) -> str:
-    causes = tuple(_causes(error))
-    if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):
-        return "timeout"
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return "unknown_host"
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return "refused"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "cut"
-    return "broken"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return page_in_place_of(archives[0]) or {"error": "archive", "text": name}
 
 
 def main() -> None:

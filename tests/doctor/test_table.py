@@ -101,11 +101,16 @@ def test_with_a_right_token_the_table_tells_the_truth(
     assert facts["DownloadDataset"] == ("302 to 127.0.0.1, signed", DIFFERS)
     assert facts["Error: no such dataset"] == ("404 {code, message}", AGREES)
     assert facts["Error: page -1"] == ("400 {code, message}", AGREES)
-    assert facts["ListCompetitions, pageSize 200"] == ("not answered (404)", UNKNOWN)
-    assert facts["GetLeaderboard, pageSize 200"] == ("not probed", UNKNOWN)
+    assert facts["ListCompetitions, pageSize 200"] == ("6 rows, no token", UNKNOWN)
+    board, lists = ("120 rows, no token", UNKNOWN), {DATASETS: found}
+    if behaviour.max_page_size < 120:
+        board = (f"{behaviour.max_page_size} rows, a token", DIFFERS)
+        paged = {"tokens": True, "page_size": behaviour.max_page_size, "page_rows": None}
+        lists["competitions.CompetitionApiService/GetLeaderboard"] = paged
+    assert facts["GetLeaderboard, pageSize 200"] == board
     assert saved(workspace) == {
         "api_url": replica.api_url,
-        "lists": {DATASETS: found},
+        "lists": lists,
         "metadata_files": None,
     }
     assert says in " ".join(done.log.split())
@@ -158,7 +163,8 @@ def test_nobody_in_particular_learns_what_can_be_had(
     assert facts["Credentials"] == ("none found: asked anonymously", UNKNOWN)
     access, verdict = facts["What anonymous users get"]
     assert access == (
-        "answered: ListDatasets, DownloadDataset; refused: GetDatasetMetadata, ListDatasetFiles"
+        "answered: ListDatasets, DownloadDataset; "
+        "refused: GetDatasetMetadata, ListDatasetFiles, ListCompetitions"
     )
     assert verdict == AGREES
     assert facts[FILES] == facts["GetDatasetMetadata carries"] == ("refused (403)", UNKNOWN)

@@ -34,7 +34,7 @@ from kagglecrawl.kaggle.errors import (
 )
 from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.server import Replica
-from kagglecrawl.transport import official, worker
+from kagglecrawl.transport import failures, official, worker
 from kagglecrawl.transport.official import OfficialTransport, check_official
 from tests.official_transport.conftest import (
     PUBLIC,
@@ -131,11 +131,11 @@ def test_kinds_of_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(requests.RequestException) as caught:
             requests.get(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05)
-        assert worker._no_answer(caught.value)["error"] == "timeout"
+        assert failures.no_answer(caught.value)["error"] == "timeout"
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(requests.RequestException) as caught:
         requests.get("http://api.kaggle.invalid", timeout=5)
-    assert worker._no_answer(caught.value) == {"error": "unknown_host", "text": "ConnectionError"}
+    assert failures.no_answer(caught.value) == {"error": "unknown_host", "text": "ConnectionError"}
 
 
 @pytest.mark.parametrize("call", rpc.TABLE.values(), ids=list(rpc.TABLE))
@@ -232,7 +232,7 @@ def test_the_environment_points_the_package_at_the_api(
 ) -> None:
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "STAGING")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid")
-    made = official._environment("kaggle", official._address(api_url))
+    made = official.environment_of("kaggle", official._address(api_url))
     ours = re.compile(r"KAGGLE_API_ENVIRONMENT|.*PROXY", re.IGNORECASE)
     assert {name: value for name, value in made.items() if ours.fullmatch(name)} == {
         "HTTPS_PROXY": "http://proxy.invalid",

@@ -303,7 +303,7 @@ def test_after_a_cut_it_is_had_in_whole(token: str, folder: Path) -> None:
 
 UNPACKABLE = {
     "archive.zip": b"PK\x03\x04 and nothing that it announces",
-    "cut.zip": zipped({"a.csv": b"1"})[10:],
+    "cut.zip": zipped({"a.csv": b"1"})[14:],  # not at its date, which may look like a page
     "slip.tar.gz": tarred({"good.csv": b"1", "../../slip.csv": b"2"}),
     "json.zip": json.dumps({"files": []}).encode(),
 }
@@ -436,6 +436,6 @@ def test_kagglehub_asks_the_same_address_as_kaggle(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")  # in which it prints its token
     for api_url in ("https://api.kaggle.com", "http://127.0.0.1:8765/api", "http://localhost/api"):
         address = official._address(api_url)
-        ours, theirs = (official._environment(name, address) for name in ("kagglehub", "kaggle"))
+        ours, theirs = (official.environment_of(name, address) for name in ("kagglehub", "kaggle"))
         names = ("KAGGLE_API_ENVIRONMENT", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
         assert [ours.get(name) for name in names] == [theirs.get(name) for name in names]

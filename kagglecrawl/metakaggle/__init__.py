@@ -1,0 +1,1 @@
+"""Tables of Meta Kaggle: CSV files of any size, read piece by piece."""

@@ -1,0 +1,122 @@
+"""Tables of Meta Kaggle, walked like lists: a chain of requests, each a stretch of the file.
+
+What a stretch yields counts with its request, so kill and resume hold as for everything else; rows
+stream, and memory stays flat. The file is read by transport/tables.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from scrapy import Request
+from scrapy.http import Response
+
+from kagglecrawl.arguments import Arguments
+from kagglecrawl.config import KaggleConfig
+from kagglecrawl.kaggle.errors import Misconfigured
+from kagglecrawl.kaggle.paging import End
+from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.state import leases
+from kagglecrawl.transport.hub import check_hub
+from kagglecrawl.transport.tables import TableResponse
+
+_OF_TABLES = {
+    "download_slot": "metakaggle",
+    "autothrottle_dont_adjust_delay": True,
+    "dont_cache": True,
+}
+
+
+class TableSpider(KaggleSpider):
+    """A spider that reads tables of Meta Kaggle, among its other calls."""
+
+    @classmethod
+    def check(cls, args: Arguments, config: KaggleConfig) -> None:
+        """Can kagglehub fetch the tables, if it is to?"""
+        if getattr(args, "source", "meta") == "meta" and args.meta_kaggle is None:  # type: ignore[attr-defined]
+            check_hub(config.api_url)
+
+    @property
+    def meta_kaggle(self) -> Path | None:
+        """The user's folder of Meta Kaggle; None: kagglehub fetches the tables that are read."""
+        folder: Path | None = getattr(self.args, "meta_kaggle", None)
+        return folder
+
+    def table(
+        self,
+        name: str,
+        each: str,
+        columns: Sequence[str],
+        *,
+        needs: Sequence[str] = (),
+        keep: str = "",
+        then: str = "",
+    ) -> Request:
+        """A request for a whole table; the method named ``each`` gets every ``Row`` of it once.
+
+        A table without one of the columns that it ``needs`` ends the crawl; others of ``columns``
+        may be absent. ``keep`` names a method that says of the cells whether a row is wanted; it is
+        called in another thread. The one named ``then`` is called, with nothing, when the table is
+        over.
+        """
+        table = {
+            "name": name,
+            "columns": list(columns),
+            "needs": list(needs),
+            "keep": keep,
+            "version": "",
+            "stamp": "",
+        }
+        return self._table_request(table, each, then, 0)
+
+    def tabled(self, response: Response, each: str, then: str) -> Iterator[Any]:
+        """A stretch of a table: its rows to ``each``, then the stretch after it."""
+        assert isinstance(response, TableResponse)
+        batch, name = response.batch, response.table.name
+        stat = f"kaggle/tables/{name}"
+        assert response.request is not None
+        table = response.request.meta["table"]
+        if lacks := set(table["needs"]) - set(response.table.columns):
+            with self.remembering():
+                raise Misconfigured(
+                    f"{response.table.path} has no column {min(lacks)}, so it is no table of Meta "
+                    f"Kaggle's: put its {name}.csv there"
+                )
+        if response.changed:
+            self.logger.warning(
+                "%s has changed since this job began to read it: it is read again from its "
+                "beginning, and rows that are known are passed over",
+                response.table.path,
+            )
+            self._count(f"{stat}/changed")
+        self._count(f"{stat}/rows", batch.read)
+        self._count(f"{stat}/wanted", len(batch.rows))
+        for row in batch.rows:
+            with self.remembering():
+                outputs = getattr(self, each)(row)
+            yield from outputs
+        if batch.next is not None:
+            table = {**table, "version": response.version, "stamp": response.table.stamp}
+            self.logger.info("%s: %s of %s bytes read", name, batch.next, response.table.size)
+            yield self._table_request(table, each, then, batch.next)
+            return
+        self.list_ended(name, End.LAST)
+        lease = leases.current()
+        if lease is not None and self.page_shape.whole:
+            lease.covered = (0, self.page_shape.rows)
+        if then:
+            yield from getattr(self, then)()
+
+    def _table_request(self, table: dict[str, Any], each: str, then: str, offset: int) -> Request:
+        known = self.meta_kaggle is not None or table["version"]
+        return Request(
+            f"metakaggle://tables/{table['name']}?offset={offset}",
+            callback=self.tabled,
+            errback=self.failed,
+            dont_filter=True,
+            # kagglehub asks Kaggle, before the first stretch is there
+            meta={"table": table, "family": "" if known else "download", **_OF_TABLES},
+            cb_kwargs={"each": each, "then": then},
+        )
