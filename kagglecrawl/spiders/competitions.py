@@ -12,7 +12,7 @@ from urllib.parse import quote
 from scrapy import Request
 from scrapy.http import Response
 
-from kagglecrawl.items import SITE, Board, Competition, record_of, signature
+from kagglecrawl.items import Board, Competition, record_of
 from kagglecrawl.kaggle import lenient, rpc
 from kagglecrawl.kaggle.errors import CredentialsRefused, StopCrawl, Unauthorized
 from kagglecrawl.kaggle.leaderboards import NoBoard, read_board
@@ -21,10 +21,9 @@ from kagglecrawl.kaggle.paging import PageShape
 from kagglecrawl.kaggle.refs import competition_slug
 from kagglecrawl.metakaggle import cells
 from kagglecrawl.metakaggle.table import Row
-from kagglecrawl.pipelines.markdown import to_markdown
 from kagglecrawl.pipelines.upload import Payload
 from kagglecrawl.spiders.base import Output
-from kagglecrawl.spiders.competition_heads import COLUMNS, Head, of_api, of_table
+from kagglecrawl.spiders.competition_heads import COLUMNS, Head, of_api, of_table, with_sections
 from kagglecrawl.spiders.competitions_args import CompetitionsArguments
 from kagglecrawl.spiders.remembering import NEXT_STEP_PRIORITY
 from kagglecrawl.spiders.tables import TableSpider
@@ -129,10 +128,11 @@ class CompetitionsSpider(TableSpider):
     def _begin(self, key: str, head: Head) -> Output:
         """Ask for what is missing, unless the ledger has it."""
         asks = [*self._asks_pages(head), *self._asks_board(head)]
-        said = " ".join([signature(head.item), *asks, *(["final"] if head.final else [])])
+        said = " ".join([head.said, *asks, *(["final"] if head.final else [])])
         self.accounts.describe(key, self._version, said)
         so_far = {
             "record": asdict(head.item),
+            "overview": head.overview,
             "asks": asks,
             "is_max": head.is_max,
             "final": head.final,
@@ -246,12 +246,13 @@ class CompetitionsSpider(TableSpider):
         if self._beyond_sample(key):
             return
         board = so_far.get("board") or Board(teams=0, derived=[], reason="", final=so_far["final"])
-        item = Competition(**{**so_far["record"], "board": board})
+        record = with_sections(so_far["record"], so_far["overview"])
+        item = Competition(**{**record, "board": board})
         if payloads:
             item.payloads = payloads  # type: ignore[attr-defined]
         known = None if self.refresh else self.ledger.known(key, self._version)
         same = known is not None and known.record_signature == so_far["said"]
-        if same and self._is_as_before(key, item):
+        if same and self.ledger.record(key, self._version) == record_of(item):
             yield from self.again(key, self._version, item)
         else:
             yield item
@@ -312,14 +313,6 @@ class CompetitionsSpider(TableSpider):
         self.accounts.skip(key, BEYOND_SAMPLE)
         return True
 
-    def _is_as_before(self, key: str, item: Competition) -> bool:
-        """Is this record what the ledger has?"""
-        before = self.ledger.record(key, self._version)
-        now = record_of(item)
-        for name in _TEXTS:
-            now[name] = to_markdown(now[name], SITE)
-        return before == now
-
     def _without(self, what: str, reason: str) -> None:
         self._count(f"kaggle/competitions/without_{what}/{reason}")
         self.accounts.note(f"without_{what}/{reason}")
@@ -379,6 +372,5 @@ _PAGES = {
 }
 #: Before the slug, in the job's count of those that were asked for and found.
 _MET = "met/"
-_TEXTS = ("dataset_description", "description", "evaluation")
 #: Why there is no leaderboard, where that will not change.
 _FOR_GOOD = frozenset({"not_found", "forbidden", "refused"})
