@@ -38,7 +38,7 @@ class Answer:
     """What came of one probe. ``status`` is 0, and ``error`` says why, when nothing came.
 
     ``error`` is what the crawler would make of the answer (errors.py); None is a good reply.
-    ``location`` is where a redirect leads; its query may be a signature.
+    ``location`` is where a redirect leads; its query may be a signature. ``content`` is a file.
     """
 
     call: Rpc
@@ -46,6 +46,7 @@ class Answer:
     reply: Mapping[str, Any] = field(default_factory=dict, repr=False)
     error: KaggleError | None = None
     location: str = field(default="", repr=False)
+    content: bytes = field(default=b"", repr=False)
 
     @property
     def good(self) -> bool:
@@ -247,7 +248,7 @@ def _leaderboard(evidence: Evidence) -> dict[str, Any] | None:
     names = sorted({ref.rstrip("/").rpartition("/")[2] for ref in refs} - {""})
     if not names:
         return None
-    return {"competition_name": names[0], "page_size": rpc.GET_LEADERBOARD.best_page_size}
+    return {"competition_name": names[0]}
 
 
 # -- what is asked ---------------------------------------------------------------------------------
@@ -276,7 +277,6 @@ class OtherList:
 
 OTHER_LISTS = (
     OtherList(rpc.LIST_COMPETITIONS, 200, "U"),
-    OtherList(rpc.GET_LEADERBOARD, 200, "U", fields=_leaderboard),
     OtherList(
         rpc.LIST_KERNELS,
         200,
@@ -307,6 +307,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("absent", rpc.GET_DATASET_METADATA, _always(**_NOTHING)),
     Probe("bad page", rpc.LIST_DATASETS, _always(page=-1), final=frozenset({404, 500})),
     *(each.probe for each in OTHER_LISTS),
+    Probe("board", rpc.DOWNLOAD_LEADERBOARD, _leaderboard),  # of one that a list has
 )
 
 

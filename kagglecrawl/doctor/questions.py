@@ -32,6 +32,7 @@ from kagglecrawl.doctor.verdicts import (
 )
 from kagglecrawl.kaggle import lenient, rpc
 from kagglecrawl.kaggle.errors import CredentialsNeeded, CredentialsRefused, NotFound
+from kagglecrawl.kaggle.leaderboards import NoBoard, read_board
 from kagglecrawl.kaggle.paging import PAGE_ROWS
 
 
@@ -266,6 +267,18 @@ def _download(evidence: Evidence) -> Reading:
     return agrees(text, answer.status == 302 and signed and host == "storage.googleapis.com")
 
 
+def _board(evidence: Evidence) -> Reading:
+    answer = evidence.get("board")
+    if answer is None or not answer.good:
+        return no_answer(answer)
+    try:
+        board = read_board(answer.content)
+    except NoBoard as error:
+        return error.slug.replace("_", " "), Verdict.UNKNOWN
+    lacks = f", without {' and '.join(board.derived)}" if board.derived else ""
+    return agrees(f"{plural(board.teams, 'team')}{lacks}", not lacks)
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
@@ -364,4 +377,5 @@ QUESTIONS: tuple[Question, ...] = (
     Question("Error: page -1", "400 (U)", _bad_page),
     Question("Error: 429's Retry-After", "seconds or a date (R)", _retry_after),
     *(question for row in OTHER_LISTS for question in _about(row)),
+    Question("DownloadLeaderboard", "the whole board, with Rank and SubmissionCount (V)", _board),
 )

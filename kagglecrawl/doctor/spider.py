@@ -138,6 +138,7 @@ class DoctorSpider(Spider):
             _json_object(response.body),
             response.meta.get("verdict"),
             (response.headers.get("Location") or b"").decode("latin-1"),
+            response.body if probe.call.file else b"",
         )
         yield from self._take(answer, probe, response.meta["attempt"])
 

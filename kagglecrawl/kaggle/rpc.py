@@ -195,15 +195,6 @@ DOWNLOAD_LEADERBOARD = Rpc(
 
 # -- Asked by `scrapy doctor` alone, until their resources have spiders ----------------------------
 
-#: Its rows belong to one competition, so a refusal says something of that competition alone.
-GET_LEADERBOARD = Rpc(
-    "competitions.CompetitionApiService",
-    "GetLeaderboard",
-    "ApiGetLeaderboardRequest",
-    "item",
-    rows="submissions",
-    module=_COMPETITIONS,
-)
 LIST_KERNELS = Rpc(
     "kernels.KernelsApiService",
     "ListKernels",
@@ -242,7 +233,6 @@ TABLE: dict[str, Rpc] = {
         GET_COMPETITION,
         LIST_COMPETITION_PAGES,
         DOWNLOAD_LEADERBOARD,
-        GET_LEADERBOARD,
         LIST_KERNELS,
         LIST_MODELS,
         LIST_ENTITIES,

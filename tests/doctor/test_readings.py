@@ -177,11 +177,22 @@ def test_a_list_of_another_resource() -> None:
 
 
 def test_a_leaderboard_is_asked_for_by_the_competitions_own_name() -> None:
-    (probe,) = (each for each in PROBES if each.name == "GetLeaderboard")
+    (probe,) = (each for each in PROBES if each.name == "board")
     rows = [{"ref": "https://www.kaggle.com/competitions/titanic"}]
     evidence = known(ListCompetitions=Answer(rpc.LIST_COMPETITIONS, 200, {"competitions": rows}))
-    assert probe.fields(evidence) == {"competition_name": "titanic", "page_size": 200}
+    assert probe.fields(evidence) == {"competition_name": "titanic"}
     assert probe.fields(known()) is None
+
+
+def test_what_a_leaderboard_lacks() -> None:
+    def told(content: bytes) -> tuple[str, Verdict]:
+        answer = Answer(rpc.DOWNLOAD_LEADERBOARD, 200, content=content)
+        return reading("DownloadLeaderboard", known(board=answer))
+
+    assert told(b"Rank,TeamId,TeamName,Score,SubmissionCount\n1,5,A,0.5,3\n") == ("1 team", AGREES)
+    lacks = "1 team, without SubmissionCount"
+    assert told(b"Rank,TeamId,TeamName,Score\n1,5,A,0.5\n") == (lacks, DIFFERS)
+    assert told(b"") == ("empty leaderboard", UNKNOWN)
 
 
 def test_a_failure_of_our_own_is_not_a_success() -> None:
