@@ -6,6 +6,8 @@ stream, and memory stays flat. The file is read by transport/tables.py.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import leases
 from kagglecrawl.transport.hub import check_hub
 from kagglecrawl.transport.tables import TableResponse
+from kagglecrawl.units import amount
 
 _OF_TABLES = {
     "download_slot": "metakaggle",
@@ -28,9 +31,15 @@ _OF_TABLES = {
     "dont_cache": True,
 }
 
+#: Seconds between two such lines of the log.
+_TELL_EVERY = 10.0
+
 
 class TableSpider(KaggleSpider):
     """A spider that reads tables of Meta Kaggle, among its other calls."""
+
+    #: When it was last told how much of a table is read.
+    _told = -math.inf
 
     @classmethod
     def check(cls, args: Arguments, config: KaggleConfig) -> None:
@@ -99,7 +108,10 @@ class TableSpider(KaggleSpider):
             yield from outputs
         if batch.next is not None:
             table = {**table, "version": response.version, "stamp": response.table.stamp}
-            self.logger.info("%s: %s of %s bytes read", name, batch.next, response.table.size)
+            if time.monotonic() > self._told + _TELL_EVERY:
+                self._told = time.monotonic()
+                size = response.table.size
+                self.logger.info("%s: %s of %s read", name, amount(batch.next), amount(size))
             yield self._table_request(table, each, then, batch.next)
             return
         self.list_ended(name, End.LAST)
