@@ -64,6 +64,16 @@ class Arguments:
         result.check()
         return result
 
+    @classmethod
+    def settled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The same texts, but that folders are absolute: so they mean the same wherever the command
+        is given again."""
+        folders = {each.name for each in cls.declared() if each.metadata["kind"] == "folder"}
+        return {
+            name: str(Path(text.strip()).expanduser().absolute()) if name in folders else text
+            for name, text in given.items()
+        }
+
     def check(self) -> None:
         """Refuse arguments that exclude each other; raises ``ArgumentError``."""
 
@@ -191,13 +201,15 @@ def day(text: str) -> str:
 
 def folder(text: str) -> Path:
     """A folder that is there."""
+    path = Path()
     try:
         path = Path(text).expanduser()
         there = bool(text) and path.is_dir()
     except (OSError, ValueError, RuntimeError):
         there = False
     if not there:
-        raise ValueError("there is no such folder: write the path of one")
+        what = "it is a file" if path.is_file() else "there is no such folder"
+        raise ValueError(f"{what}: write the path of a folder")
     return path.absolute()
 
 

@@ -196,12 +196,14 @@ def _tags(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
 class Board(TypedDict):
     """What has come of a leaderboard: how many teams it has, which of its fields had to be derived
     from its rows, and why there is none. A ``final`` one will not change any more, and need not be
-    asked for again."""
+    asked for again. ``bytes`` and ``sha256`` are of its file, if that was wanted."""
 
     teams: int
     derived: list[str]
     reason: str
     final: bool
+    bytes: int
+    sha256: str
 
 
 _ENTRY = _objects(
@@ -224,7 +226,7 @@ class Competition:
     sub_title: str = _field("SubTitle", "Subtitle for people.")
     slug: str = _field("Slug", "Identity: its name in addresses.")
     has_leaderboard: bool | None = _field(
-        "HasLeaderboard", "What Meta Kaggle says; by the API: was there one? null: not asked."
+        "HasLeaderboard", "What Meta Kaggle says; by the API: is there one? null: not known."
     )
     dataset_description: str = _field(
         "DatasetDescription", "Description of its data, as Markdown.", markdown=SITE

@@ -20,6 +20,7 @@ from scrapy import Request
 from scrapy.crawler import Crawler
 from scrapy.exceptions import (
     CannotResolveHostError,
+    DownloadCancelledError,
     DownloadConnectionRefusedError,
     DownloadFailedError,
     DownloadTimeoutError,
@@ -35,8 +36,8 @@ from kagglecrawl.kaggle.errors import (
     NoReply,
     RetryLater,
     Throttled,
-    Unauthorized,
     Unreachable,
+    Unusable,
     judge,
     parse_retry_after,
 )
@@ -65,9 +66,6 @@ _ATTEMPTS_IN_THE_DARK = 3
 #: Requests of a method in a row that were given up, from which on each is asked for once, until one
 #: is answered well: an endpoint that is down must not take the quota of a day.
 _IN_VAIN = 3
-#: Answers 401 in a row, from which on they are taken to be about the credentials, and no more about
-#: what was asked for.
-_MOST_UNAUTHORIZED = 3
 
 
 def pause(attempt: int, base: float, spread: float) -> float:
@@ -88,8 +86,6 @@ class KaggleReplyMiddleware:
         self._proven: set[str] = set()
         #: By method, how many requests in a row were given up, without a good answer between them.
         self._in_vain: Counter[str] = Counter()
-        #: Answers 401 since the last good one.
-        self._unauthorized = 0
         self._jitter = random.Random()  # noqa: S311  (spreads retries; not a secret)
 
     @classmethod
@@ -127,17 +123,13 @@ class KaggleReplyMiddleware:
                 location=(response.headers.get("Location") or b"").decode("latin-1"),
                 known=self._known,
                 proven=name in self._proven,
-                trusted=bool(self._proven) and self._unauthorized < _MOST_UNAUTHORIZED,
+                reached=bool(self._proven),
             )
-        except Unauthorized:
-            self._unauthorized += 1
-            raise
         except RetryLater as error:
             again = self._again(request, error)
             self._stats.inc_value(f"kaggle/retried_after/{response.status}")
             return again
         self._proven.add(name)
-        self._unauthorized = 0
         self._in_vain.pop(name, None)
         if (scheduler := self._scheduler) is not None:
             scheduler.holds.went_well(request.meta.get("family", ""))
@@ -153,10 +145,14 @@ class KaggleReplyMiddleware:
             return _later(request, {"not_before": min(exception.until, time.time() + _SOON)})
         if isinstance(exception, RetryLater):  # a transfer's
             return self._again(request, exception)
+        call = rpc.TABLE[request.meta["rpc"]]
+        if call.file and isinstance(exception, DownloadCancelledError):
+            raise Unusable(f"{call.method}: its file is too large", "too_large")
         for kind, (error, words) in _NO_REPLY.items():
             if isinstance(exception, kind):
-                method = rpc.TABLE[request.meta["rpc"]].method
-                return self._again(request, error(f"{method} at {self._config.api_url}: {words}"))
+                return self._again(
+                    request, error(f"{call.method} at {self._config.api_url}: {words}")
+                )
         return None
 
     def _again(self, request: Request, error: RetryLater) -> Request:

@@ -54,6 +54,8 @@ def test_the_whole_list(crawler: Crawler, world: World) -> None:
     asked = crawler.asked()
     assert asked.pop(BOARD) == asked_for_board(contests), "each is asked for once"
     assert asked.pop(PAGES) == asked_for_pages(contests), "none whose Overview is there"
+    closed = [each for each in contests if each.answer == 401 and each.has_leaderboard]
+    assert sum(asked.pop("ListCompetitions").values()) == len(closed), "is the token still good?"
     assert asked == {}, "and nothing else"
     assert done.stat("kaggle/competitions/stored") == len(contests)
     for reason in ("unauthorized", "forbidden", "not_found", "empty_leaderboard"):
@@ -179,7 +181,7 @@ def test_by_kagglehub(scrapy: Run, world: World, tmp_path: Path) -> None:
 def test_by_the_api(crawler: Crawler, world: World) -> None:
     done = crawler("-a", "source=api", meta=False)
     assert done.code == 0, done.log
-    listed = [each for each in world.public_competitions() if each.open]
+    listed = world.public_competitions()
     assert {row["Slug"] for row in done.rows} == {each.slug for each in listed}
     asked = crawler.asked()
     assert asked[PAGES] == asked[BOARD] == {each.slug: 1 for each in listed}
@@ -187,11 +189,17 @@ def test_by_the_api(crawler: Crawler, world: World) -> None:
         contest = world.competition(row["Slug"])
         assert contest is not None
         assert row["LeaderboardTop100"] == board_of(contest)
-        assert row["HasLeaderboard"] is (contest.answer == "board")
+        told = {"board": True, "empty": False, 404: False}
+        assert row["HasLeaderboard"] is told.get(contest.answer), contest.slug
         assert row["SubTitle"] == contest.subtitle
         assert row["CompetitionID"] == contest.id
+        data = row["DatasetDescription"]
+        assert data == "" or data.startswith("# Dataset Description\n\n")
     place = crawler.output / "source=api/competitions.jsonl"
     assert len(place.read_text().splitlines()) == len(listed)
+    general = crawler("-a", "source=api", "-a", "group=general", *NOTHING_ASKED, meta=False)
+    assert {row["Slug"] for row in general.rows} == {each.slug for each in listed if each.open}
+    assert (crawler.output / "source=api,group=general,leaderboard=none,pages_api=never").is_dir()
 
 
 def test_some_by_their_slugs(crawler: Crawler, world: World) -> None:
@@ -219,10 +227,11 @@ def test_some_by_their_day(crawler: Crawler, world: World) -> None:
 
 
 @pytest.mark.parametrize("asked", [(), NOTHING_ASKED], ids=["boards", "nothing asked"])
-def test_a_sample_is_exact(crawler: Crawler, asked: tuple[str, ...]) -> None:
+def test_a_sample_is_exact(crawler: Crawler, world: World, asked: tuple[str, ...]) -> None:
     done = crawler("-a", "sample=5", *asked)
     assert done.code == 0, done.log
-    assert len(done.rows) == 5
+    first = [each.slug for each in of_table(world)][:5]
+    assert {row["Slug"] for row in done.rows} == set(first), "the first of the table"
     assert done.stat("kaggle/competitions/stored") == 5
     assert sum(crawler.asked().get(BOARD, {}).values()) <= 6
 
@@ -247,7 +256,7 @@ def test_the_first_board_may_be_closed(crawler: Crawler, world: World) -> None:
     assert done.code == 0, done.log
     assert [row["LeaderboardTop100"] for row in done.rows] == [[]]
     asked = crawler.asked()
-    assert asked[BOARD] == {closed.slug: 2}
+    assert asked[BOARD] == {closed.slug: 1}
     assert sum(asked["ListCompetitions"].values()) == 1
 
 

@@ -188,9 +188,10 @@ class Command(ScrapyCrawl):
             _check_store(config)
             _warn_of_feeds(self.settings)
             if folder := job_dir_of(self.settings):
+                given = spider_class.args_class.settled(opts.spargs)
                 settings = self.settings.copy()
                 spider_class.update_settings(settings)
-                Job.check(folder, Identity.of(spider_class.name, opts.spargs, settings))
+                Job.check(folder, Identity.of(spider_class.name, given, settings))
         except (ArgumentError, SettingError, CredentialsError, JobRefused) as error:
             raise UsageError(str(error)) from None
         if credentials.anonymous:

@@ -10,7 +10,7 @@ ledger           counts, by spider and source; --json for programs
 ledger list      a line for each resource version: key, version, verdict,
                  reason, files, bytes, time of the outcome, and whether it is
                  gone; - where there is nothing
-ledger keys      the keys alone, which is what -a refs=FILE takes
+ledger keys      the keys alone, which is what -a refs=FILE (or slugs) takes
 ledger export F  all of it into a file, by its suffix .csv, .json (an array) or
                  .jsonl; - prints JSON lines. An existing file is replaced when
                  the new one is whole

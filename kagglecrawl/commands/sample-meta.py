@@ -10,8 +10,8 @@ of               the sample has
 Competitions,    --rows of them, each with the same chance; and so of every
 Datasets,        table that belongs to none of the others
 Kernels, Models
-Teams, Episodes, rows that belong to rows in the sample: at most ten for each
-DatasetVersions, of those, and beside them whatever rows in the sample mention
+Teams, Episodes, rows that belong to rows in the sample: at most ten times
+DatasetVersions, as many as those, and beside them what rows in the sample mention
 …                (such as a dataset's current version)
 Users, Forums,   rows that rows in the sample mention, and no others
 Tags, …

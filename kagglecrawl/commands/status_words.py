@@ -26,6 +26,7 @@ _WHY = {
     "kaggle_quota": "The quota was spent.",
     "kaggle_unreachable": "The API could not be reached.",
     "kaggle_misconfigured": "The address was not the API's.",
+    "kaggle_table": "A table of Meta Kaggle could not be had, or read.",
     "kaggle_no_space": "The disk of WORKSPACE had no room left.",
     "s3_unreachable": "The store could not be reached.",
     "s3_refused": "The store refused what it was sent.",

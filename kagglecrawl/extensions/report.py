@@ -22,6 +22,8 @@ from kagglecrawl.units import amount
 logger = logging.getLogger(__name__)
 
 #: Words for the reasons of skips and failures; any other reason speaks for itself.
+#: What a record may be without, in the counts of a job: ``without_<part>/<reason>``.
+PARTS = ("files", "leaderboard", "pages")
 REASONS = {
     "usability": "usability below the minimum",
     "usability_unknown": "Kaggle gives no usability rating",
@@ -53,6 +55,11 @@ REASONS = {
     "crc_mismatch": "other bytes than its checksum says",
     "size_mismatch": "other size than its archive says",
     "header_mismatch": "other header than its archive's directory says",
+    "unauthorized": "Kaggle answers 401, and knows who asks",
+    "empty_leaderboard": "its file is empty",
+    "bad_leaderboard": "its file cannot be read",
+    "unordered_leaderboard": "its file has neither ranks nor an order",
+    "not_in_meta_kaggle": "not in Meta Kaggle's table (with source=api Kaggle is asked itself)",
     "unreadable_ref": "list row without a readable ref",
     "nothing_came_of_it": "its answer led to nothing, a fault of kagglecrawl's",
     "no_verdict": "its callback came to no end",
@@ -78,6 +85,7 @@ _ENDINGS = {
     "kaggle_quota": "It stopped before its end: the quota is spent.",
     "kaggle_unreachable": "It stopped before its end: the API cannot be reached.",
     "kaggle_misconfigured": "It stopped before its end: the address is not the API's.",
+    "kaggle_table": "It stopped before its end: a table of Meta Kaggle cannot be had, or read.",
     "kaggle_no_space": "It stopped before its end: the disk has no room.",
     "s3_unreachable": "It stopped before its end: the store cannot be reached.",
     "s3_refused": "It stopped before its end: the store refuses what it is sent.",
@@ -130,7 +138,7 @@ class Report:
             f"{pending} pending"
         ]
         if unchanged := accounts.count("unchanged"):
-            lines.append(f"  stored {unchanged}: as the ledger has it, and not asked for")
+            lines.append(f"  stored {unchanged}: as the ledger has it")
         if not balanced:
             lines.append("  The sum is wrong. This is a fault of kagglecrawl's: please report it.")
         for verdict in ("skipped", "failed"):
@@ -150,8 +158,14 @@ class Report:
             yield f"{were}, {amount(accounts.count('bytes_stored'))}{where}"
         for slug, count in accounts.counts("files_left_out/").items():
             yield f"left out {count}: {REASONS.get(slug, slug)}"
-        for slug, count in accounts.counts("without_files/").items():
-            yield f"without files {count}: {REASONS.get(slug, slug)}"
+        for part in PARTS:
+            for slug, count in accounts.counts(f"without_{part}/").items():
+                yield f"without {part} {count}: {REASONS.get(slug, slug)}"
+
+    def _did_anything(self, spider: KaggleSpider) -> bool:
+        """Was there something left to do, in this run?"""
+        accounts = spider.accounts
+        return bool(self._sent() or accounts.count("stored") > accounts.stored_before)
 
     def _requests(self, spider: KaggleSpider) -> str:
         """Of this run alone."""
@@ -207,10 +221,12 @@ class Report:
                 "-a refresh=true asks."
             )
         if other := spider.accounts.count("files_elsewhere"):
-            were = "1 dataset were" if other == 1 else f"{other} datasets were"
-            remarks.append(f"The files of {were} in another place, so they were asked for again.")
+            remarks.append(
+                f"The files of {_counted(other, spider)} were in another place, "
+                "so they were asked for again."
+            )
         if gone := spider.accounts.count("files_gone"):
-            of = "1 dataset" if gone == 1 else f"{gone} datasets"
+            of = _counted(gone, spider)
             remarks.append(
                 f"Files of {of} were not at their place any more, so they were asked for."
             )
@@ -232,7 +248,7 @@ class Report:
             remarks.append(again if spider.accounts.retryable() else never)
         if reason == "finished" and not in_job and (failed or spider.accounts.retryable()):
             remarks.append("Run it again: what failed for now is asked for again, and no more.")
-        if self._stats.get_value("kaggle/complete") and in_job and not self._sent():
+        if self._stats.get_value("kaggle/complete") and in_job and not self._did_anything(spider):
             remarks.append(
                 "The job is complete: nothing was left to do. Name another JOBDIR to crawl anew."
             )
@@ -244,3 +260,8 @@ class Report:
         if reason == "finished" and not failed and not spider.accounts.count("discovered"):
             remarks.append("Nothing matches: the list is empty.")
         return [remark for remark in remarks if remark]
+
+
+def _counted(number: int, spider: KaggleSpider) -> str:
+    """So many of what the spider crawls: ``1 dataset``."""
+    return f"{number} {spider.name if number != 1 else spider.name.removesuffix('s')}"

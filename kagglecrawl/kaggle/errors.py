@@ -14,7 +14,6 @@ The classes are named by what the caller should do::
     ├── SkipResource          this one cannot be had; the crawl goes on
     │   ├── NotFound
     │   ├── Forbidden
-    │   │   └── Unauthorized
     │   └── Refused           any other answer that asking again will not change
     └── StopCrawl             nothing can be had until somebody does something
         ├── CredentialsRefused
@@ -122,13 +121,6 @@ class Forbidden(SkipResource):
     slug = "forbidden"
 
 
-class Unauthorized(Forbidden):
-    """A 401 for one resource, though the same credentials are good for others (reported of private
-    and renamed ones, kaggle-facts 1.2)."""
-
-    slug = "unauthorized"
-
-
 class Refused(SkipResource):
     """Refused for a reason of its own, given in the text."""
 
@@ -171,6 +163,9 @@ class Misconfigured(StopCrawl):
     reason = "kaggle_misconfigured"
 
 
+#: A 401 for one resource, though the same credentials are good for others (reported of private and
+#: renamed ones, kaggle-facts 1.2).
+UNAUTHORIZED = "unauthorized"
 #: Reasons of skips and failures that asking again for the same version would not change; every
 #: other failure may pass.
 PERMANENT = frozenset({"not_found", "forbidden", "refused", "bad_archive", "unsafe_name"})
@@ -214,14 +209,14 @@ def judge(
     location: str = "",
     known: bool,
     proven: bool = False,
-    trusted: bool = False,
+    reached: bool = False,
 ) -> dict[str, Any]:
     """Return the reply's JSON object, or raise what the answer means.
 
     ``reply`` is the decoded ``body`` (None where that is no JSON), ``wait`` the seconds of its
     Retry-After, ``location`` that header, ``known`` whether credentials were sent, ``proven``
     whether this method has answered well before (so that the address and the account are right),
-    ``trusted`` whether the last answers of other methods show that the credentials are good.
+    ``reached`` whether any has (so that the address is).
     The file of an Rpc that gives one is the ``body``, and the result is empty; a zip that is not
     whole is ``Damaged``.
 
@@ -252,8 +247,6 @@ def judge(
     if code >= 500 or code == 408:
         raise ServerFailed(where, wait)
     if code == 401 or (code == 403 and not known and not proven):
-        if known and trusted and rpc.part:
-            raise Unauthorized(where)
         if known:
             raise CredentialsRefused(f"{where}. Kaggle refused the credentials: {_GET_ONE}")
         raise CredentialsNeeded(f"{where}. It wants credentials: {_GET_ONE}")
@@ -264,7 +257,7 @@ def judge(
         if code == 403:
             raise CredentialsRefused(f"{where}. This list is closed to you: {_GET_ONE}")
         raise Misconfigured(f"{where}: check the arguments, and KAGGLE_API_URL")
-    if code == 404 and payload is None and not (proven or (trusted and rpc.part)):
+    if code == 404 and payload is None and not (proven or (reached and rpc.part)):
         raise Misconfigured(f"{where} with {_what(reply, body)}: check KAGGLE_API_URL")
     if code == 404:
         raise NotFound(where)

@@ -35,6 +35,9 @@ _NAMES = {
 #: A direction is believed if it is that of so large a share of the teams that show one.
 _AGREED = 0.9
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_UNORDERED = "unordered_leaderboard"
+#: Rows that may be unlike the header.
+_MOST_UNREAD = 10_000
 _BLANKS = b" \t\r\n\0\xef\xbb\xbf"
 #: How much of a file is looked at to tell what it is, in bytes.
 _HEAD = 4096
@@ -87,6 +90,9 @@ class NoBoard(Exception):
     ``empty_leaderboard``, ``bad_leaderboard``, or ``unordered_leaderboard`` (scores alone, and
     nothing that says whether high or low ones are better)."""
 
+    #: The CSV exactly as Kaggle sent it, of one that has no order.
+    csv = b""
+
     def __init__(self, message: str, slug: str) -> None:
         super().__init__(message)
         self.slug = slug
@@ -121,6 +127,10 @@ def read_board(content: bytes, *, most: int = 100, is_max: bool | None = None) -
             board = _counted(table, most)
     except csv.Error as error:  # a cell without end
         raise _bad(f"its CSV is broken ({error})") from None
+    except NoBoard as error:
+        if error.slug == _UNORDERED:
+            error.csv = content
+        raise
     if table.unread and not table.rows:
         raise _bad("no row of it has as many cells as its header, and a team")
     return board
@@ -205,15 +215,20 @@ class _Table:
             if len(cells) != self._width:
                 if any("\n" in cell for cell in cells):
                     raise _bad("it has a quote that does not end where its cell ends")
-                self.unread += 1
+                self._leave_out()
                 continue
             found = ["" if place < 0 else cells[place] for place in self._places]
             line = _Line(self.rows, *found)
             if not (nameless or line.id.strip() or line.team.strip()):
-                self.unread += 1
+                self._leave_out()
                 continue
             self.rows += 1
             yield line
+
+    def _leave_out(self) -> None:
+        self.unread += 1
+        if self.unread > _MOST_UNREAD:
+            raise _bad("most of its rows are not like its header")
 
     def team(self, line: _Line) -> str | int:
         """What tells a team from others; of a file that names none each row is one."""
@@ -352,7 +367,7 @@ def _direction(teams: Collection[_Team]) -> bool:
     raise NoBoard(
         "The leaderboard has scores alone, no ranks, and nothing in it says whether high or low "
         "ones are better.",
-        "unordered_leaderboard",
+        _UNORDERED,
     )
 
 

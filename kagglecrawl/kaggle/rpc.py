@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 from scrapy import Request
 
+#: Bytes of a call's answer that is a file: it is held in memory.
+LARGEST_FILE = 256 << 20
 _DATASETS = "kagglesdk.datasets.types.dataset_api_service"
 
 #: Statuses are judged in one place (errors.py), and Kaggle's API is never followed elsewhere.
@@ -111,6 +113,8 @@ class Rpc:
         handed to ``scrapy.Request``. It carries no credentials: they are added when it is sent.
         """
         fields = kwargs.pop("fields")
+        if self.file:
+            meta = {"download_maxsize": LARGEST_FILE, **meta}
         return Request(
             f"{api_url}/v1/{self.name}",
             method="POST",

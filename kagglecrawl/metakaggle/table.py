@@ -21,7 +21,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn, Self
 
-from kagglecrawl.kaggle.errors import Misconfigured
+from kagglecrawl.kaggle.errors import StopCrawl
 
 #: Bytes of the longest record that is believed in. Cells of a few megabytes are known; what is
 #: longer is a quote that never ends. The csv module takes four bytes for each character.
@@ -32,8 +32,10 @@ _BOM = b"\xef\xbb\xbf"
 _ESCAPED = re.compile("[\udc80-\udcff]")
 
 
-class TableRefused(Misconfigured):
+class TableRefused(StopCrawl):
     """A table that cannot be read; ``str()`` is one sentence for people."""
+
+    reason = "kaggle_table"
 
 
 class Row(NamedTuple):
@@ -215,6 +217,8 @@ class Table:
                 for begin, end, cells, legible in records:
                     read += 1
                     whole = len(cells) == width
+                    if len(cells) < width and end == self.size and not self._ends_well():
+                        raise _Endless(begin)
                     if not whole:
                         cells[width:] = [""] * (width - len(cells))
                     # What is absent is looked for behind the last column.
@@ -228,7 +232,7 @@ class Table:
                         following = end if end < self.size else None
                         break
             except _Endless as error:
-                if not read:
+                if error.offset == (offset or self.start):
                     raise self._without_end(error) from None
                 following = error.offset
         return Batch(rows, read, following)
@@ -266,9 +270,15 @@ class Table:
     def _without_end(self, error: _Endless) -> TableRefused:
         return TableRefused(
             f"Meta Kaggle's table {self.name}: the record at byte {error.offset:,} of {self.path} "
-            "has no end (a quote that is never closed), so the file is cut short or damaged: "
-            "download it again"
+            f"has no end (no closing quote within {LONGEST_RECORD >> 20} MiB, or the file ends "
+            "before it), so the file is cut short or damaged: download it again"
         )
+
+    def _ends_well(self) -> bool:
+        """Is the end of the file that of a line?"""
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) in {b"\n", b"\r"}
 
     def _begins(self, file: BinaryIO, offset: int) -> bool:
         """A line begins at this byte (or the file ends there), so that a record may."""

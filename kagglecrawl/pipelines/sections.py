@@ -57,6 +57,7 @@ _PAGES = frozenset(
         *("faq", "frequently asked questions", "judges", "tracks and awards"),
         *("rules", "competition rules", "foundational rules"),
         *("dataset description", "data description"),
+        *("submission requirements", "bonus prize", "bonus prizes"),
     }
 )
 #: Titles like Overview, of texts that follow one in some files.

@@ -167,6 +167,8 @@ def _files(
         bytes=accounts.count("bytes_stored"),
         left_out=_reasons(accounts.counts("files_left_out/")),
         without_files=_reasons(accounts.counts("without_files/")),
+        without_leaderboard=_reasons(accounts.counts("without_leaderboard/")),
+        without_pages=_reasons(accounts.counts("without_pages/")),
         received=collector.received(scheduler.transfers.under_way),
         again=_reasons(_counted(stats, "kaggle/transfers/again/"), _AGAIN),
     )

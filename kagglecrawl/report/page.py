@@ -313,6 +313,10 @@ def _files(report: Report) -> Iterator[Node]:
     tables = [
         bar_table("Files left out, by reason", counted(files["left_out"]), "skipped"),
         bar_table("Records without files, by reason", counted(files["without_files"]), "skipped"),
+        bar_table(
+            "Without leaderboard, by reason", counted(files["without_leaderboard"]), "skipped"
+        ),
+        bar_table("Without pages, by reason", counted(files["without_pages"]), "skipped"),
         bar_table("Asked of storage again, by reason", counted(files["again"]), "failed"),
     ]
     if any(table is not None for table in tables):

@@ -125,6 +125,9 @@ class Files(TypedDict):
     left_out: list[Reason]
     #: Records that have none.
     without_files: list[Reason]
+    #: Competitions whose leaderboard, or whose pages, could not be had.
+    without_leaderboard: list[Reason]
+    without_pages: list[Reason]
     received: int
     #: What was asked of storage again, by why.
     again: list[Reason]

@@ -8,13 +8,13 @@ keep them; nothing goes around the scheduler.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from scrapy import Request
 from scrapy.crawler import Crawler
-from scrapy.http import TextResponse
+from scrapy.http import Response, TextResponse
 from scrapy.settings import BaseSettings
 from scrapy.utils.defer import deferred_from_coro
 from twisted.python.failure import Failure
@@ -77,7 +77,7 @@ class KaggleSpider(Remembering):
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name)
         #: The arguments as they were given; they are part of what makes a job this job.
-        self.given: dict[str, str] = kwargs
+        self.given: dict[str, str] = self.args_class.settled(kwargs)
         self.args = self.args_class.parse(kwargs)
 
     @classmethod
@@ -160,7 +160,7 @@ class KaggleSpider(Remembering):
         return self._request(
             call,
             fields,
-            callback=self.fetched,
+            callback=self.file_fetched if call.file else self.fetched,
             dont_filter=again,
             priority=NEXT_STEP_PRIORITY if begun else CHILD_PRIORITY,
             meta={"key": key, **({"sink": sink, **_OF_DOWNLOADS} if sink else {})},
@@ -238,7 +238,8 @@ class KaggleSpider(Remembering):
             if outputs is None:
                 continue
             fresh += 1
-            yield from outputs
+            with self.remembering():
+                yield from outputs
         after = here.advance(len(found), fresh, lenient.text(reply, "nextPageToken"))
         if paged:
             self._cover(here, after, len(found))
@@ -250,12 +251,17 @@ class KaggleSpider(Remembering):
     def fetched(
         self, response: TextResponse, then: str, key: str, row: Any, otherwise: str = ""
     ) -> Output:
-        """One resource's reply, to the method that was named for it: JSON, or a file's bytes."""
-        assert response.request is not None
-        is_file = TABLE[response.request.meta["rpc"]].file
+        """One resource's reply, to the method that was named for it."""
         with self.remembering():
-            reply = response.body if is_file else response.json()
-            yield from getattr(self, then)(key, row, reply)
+            yield from getattr(self, then)(key, row, response.json())
+
+    async def file_fetched(
+        self, response: Response, then: str, key: str, row: Any, otherwise: str = ""
+    ) -> AsyncIterator[Any]:
+        """The same of a call whose answer is a file: the method gets its bytes, and waits."""
+        with self.remembering():
+            async for output in getattr(self, then)(key, row, response.body):
+                yield output
 
     def failed(self, failure: Failure) -> Output:
         """Every request's errback: give the verdict and go on, or stop."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from scrapy import Request
 from scrapy.http import Response
 
 from kagglecrawl.items import Board, Competition, record_of
 from kagglecrawl.kaggle import lenient, rpc
-from kagglecrawl.kaggle.errors import CredentialsRefused, StopCrawl, Unauthorized
+from kagglecrawl.kaggle.errors import UNAUTHORIZED, CredentialsRefused, StopCrawl
+from kagglecrawl.kaggle.leaderboards import Board as Leaderboard
 from kagglecrawl.kaggle.leaderboards import NoBoard, read_board
 from kagglecrawl.kaggle.names import safe_name
 from kagglecrawl.kaggle.paging import PageShape
@@ -24,11 +27,10 @@ from kagglecrawl.metakaggle.table import Row
 from kagglecrawl.pipelines.upload import Payload
 from kagglecrawl.spiders.base import Output
 from kagglecrawl.spiders.competition_heads import COLUMNS, Head, of_api, of_table, with_sections
-from kagglecrawl.spiders.competitions_args import CompetitionsArguments
+from kagglecrawl.spiders.competitions_args import EVERYTHING, GROUPS, CompetitionsArguments
 from kagglecrawl.spiders.remembering import NEXT_STEP_PRIORITY
 from kagglecrawl.spiders.tables import TableSpider
-from kagglecrawl.state import leases
-from kagglecrawl.state.accounts import BEYOND_SAMPLE, UNREADABLE
+from kagglecrawl.state.accounts import UNREADABLE
 from kagglecrawl.state.ledger import WHOLE_LIST
 from kagglecrawl.transfer.disk import aside
 
@@ -42,9 +44,6 @@ class CompetitionsSpider(TableSpider):
     args_class = CompetitionsArguments
     args: CompetitionsArguments
     page_shape = PageShape.one_file("competitions.jsonl")
-
-    #: By the number of a lease, how many items without a request of their own it has given.
-    _given = (0, 0)
 
     async def start(self) -> AsyncIterator[Any]:
         """The table; or the API's list, or GetCompetition for each of ``slugs``."""
@@ -62,9 +61,8 @@ class CompetitionsSpider(TableSpider):
                 self.accounts.discover(slug)
                 yield self.fetch(rpc.GET_COMPETITION, "described", slug, competition_name=slug)
         else:
-            yield self.rows(
-                rpc.LIST_COMPETITIONS, each="listed_row", paged=True, group=self.args.group
-            )
+            group = GROUPS[self.args.group or EVERYTHING]
+            yield self.rows(rpc.LIST_COMPETITIONS, each="listed_row", paged=True, group=group)
 
     # -- from Meta Kaggle -------------------------------------------------------------------------
 
@@ -85,6 +83,7 @@ class CompetitionsSpider(TableSpider):
             return
         if row.broken:
             self._count(f"kaggle/competitions/rows/{row.broken}")
+            self.logger.warning("%s: its row is not UTF-8, so some characters are lost", slug)
         if self.args.slugs:
             self.accounts.note(f"{_MET}{slug.casefold()}")
             self._met.add(slug.casefold())
@@ -129,8 +128,10 @@ class CompetitionsSpider(TableSpider):
         """Ask for what is missing, unless the ledger has it."""
         asks = [*self._asks_pages(head), *self._asks_board(head)]
         said = " ".join([head.said, *asks, *(["final"] if head.final else [])])
-        self.accounts.describe(key, self._version, said)
+        version = self._version(key, said) if head.final else self._mode
+        self.accounts.describe(key, version, said)
         so_far = {
+            "version": version,
             "record": asdict(head.item),
             "overview": head.overview,
             "asks": asks,
@@ -138,13 +139,17 @@ class CompetitionsSpider(TableSpider):
             "final": head.final,
             "said": said,
         }
+        reserved = self.accounts.reserve(key)
         if not asks:
-            yield from self._settle(key, so_far)
+            if reserved:
+                yield from self._settle(key, so_far)
+            else:  # it has its turn when the sample wants more than the first
+                yield self.recall("told", key, version, so_far)
             return
         anew = self._ask(key, so_far)
         if not head.final:  # teams still climb
             yield anew
-        elif request := self.unless_known(key, self._version, said, so_far, "known", anew):
+        elif request := self.unless_known(key, version, said, so_far, "known", anew):
             yield request
 
     def _asks_pages(self, head: Head) -> list[str]:
@@ -172,10 +177,15 @@ class CompetitionsSpider(TableSpider):
             yield self._ask(key, so_far)
         elif not await self._file_is_there(key, record):
             self.accounts.note("files_gone")
-            yield self._ask(key, so_far)
+            yield self._ask(key, {**so_far, "gone": True})
         else:
-            for item in self.again(key, self._version, Competition(**record)):
+            for item in self.again(key, so_far["version"], Competition(**record)):
                 yield item
+
+    async def told(self, key: str, so_far: dict[str, Any], _: Any) -> AsyncIterator[Any]:
+        """A competition of which nothing need be asked, when its turn has come."""
+        for item in self._settle(key, so_far):
+            yield item
 
     def pages(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
         """ListCompetitionPages' reply."""
@@ -184,23 +194,29 @@ class CompetitionsSpider(TableSpider):
             name = lenient.text(page, "name").strip().casefold().replace(" ", "-")
             field, content = _PAGES.get(name), lenient.text(page, "content")
             if field and content and (self.args.pages_api == "always" or not record[field]):
-                record[field] = content
+                record[field] = f"{_HEADS.get(field, '')}{content}"
         yield from self._next(key, so_far)
 
     def no_pages(self, key: str, so_far: dict[str, Any], reason: str) -> Output:
         """They cannot be had; the rest can."""
         self._without("pages", reason)
-        so_far["final"] = so_far["final"] and reason != Unauthorized.slug
+        so_far["final"] = so_far["final"] and reason != UNAUTHORIZED
         yield from self._next(key, so_far)
 
-    def board(self, key: str, so_far: dict[str, Any], reply: bytes) -> Output:
-        """DownloadLeaderboard's reply, a zip with a CSV."""
+    async def board(self, key: str, so_far: dict[str, Any], reply: bytes) -> AsyncIterator[Any]:
+        """DownloadLeaderboard's reply, a zip with a CSV. A large one takes seconds to read."""
         try:
-            board = read_board(reply, is_max=so_far["is_max"])
+            board = await aside(partial(read_board, reply, is_max=so_far["is_max"]))
         except NoBoard as error:
             self.logger.warning("No leaderboard of %s: %s", key, error)
-            yield from self.no_board(key, so_far, error.slug)
-            return
+            outputs = self.no_board(key, so_far, error.slug, error.csv)
+        else:
+            outputs = self._had(key, so_far, board)
+        for output in outputs:
+            yield output
+
+    def _had(self, key: str, so_far: dict[str, Any], board: Leaderboard) -> Output:
+        """There is one."""
         if board.unread:
             self._count("kaggle/competitions/leaderboard_rows_unread", board.unread)
             self.logger.warning("%s: %d rows of its board cannot be read", key, board.unread)
@@ -210,24 +226,30 @@ class CompetitionsSpider(TableSpider):
             self.logger.info("%s: %s are not in its leaderboard, but derived", key, fields)
         record = so_far["record"]
         record["leaderboard_top100"] = board.top
-        so_far["board"] = Board(
-            teams=board.teams, derived=list(board.derived), reason="", final=so_far["final"]
-        )
+        so_far["board"] = _of_board(so_far["final"], teams=board.teams, derived=board.derived)
         if record["has_leaderboard"] is None:
             record["has_leaderboard"] = True
-        payloads = []
-        if self.args.leaderboard == "full":
-            payloads = [Payload(_file_of(key), board.csv, "text/csv")]
-        yield from self._next(key, so_far, payloads)
+        yield from self._next(key, so_far, self._payloads(key, so_far, board.csv))
 
-    def no_board(self, key: str, so_far: dict[str, Any], reason: str) -> Output:
-        """It cannot be had; the competition is told without it."""
+    def no_board(
+        self, key: str, so_far: dict[str, Any], reason: str, content: bytes = b""
+    ) -> Output:
+        """It cannot be had, or its ``content`` has no order; the competition is told without it."""
         self._without("leaderboard", reason)
         final = so_far["final"] and reason in _FOR_GOOD
-        so_far["board"] = Board(teams=0, derived=[], reason=reason, final=final)
+        so_far["board"] = _of_board(final, reason=reason)
         if so_far["record"]["has_leaderboard"] is None:
-            so_far["record"]["has_leaderboard"] = False
-        yield from self._next(key, so_far)
+            so_far["record"]["has_leaderboard"] = _HAS_ONE.get(reason)
+        yield from self._next(key, so_far, self._payloads(key, so_far, content))
+
+    def _payloads(self, key: str, so_far: dict[str, Any], content: bytes) -> list[Payload]:
+        """The whole board as a file, if it is wanted."""
+        if self.args.leaderboard != "full" or not content:
+            return []
+        so_far["board"].update(bytes=len(content), sha256=sha256(content).hexdigest())
+        self.accounts.note("files_stored")
+        self.accounts.note("bytes_stored", len(content))
+        return [Payload(_file_of(key), content, "text/csv")]
 
     def _next(
         self, key: str, so_far: dict[str, Any], payloads: list[Payload] | None = None
@@ -243,17 +265,19 @@ class CompetitionsSpider(TableSpider):
         self, key: str, so_far: dict[str, Any], payloads: list[Payload] | None = None
     ) -> Output:
         """All is there: the item, unless only changes are wanted and it is none."""
-        if self._beyond_sample(key):
-            return
-        board = so_far.get("board") or Board(teams=0, derived=[], reason="", final=so_far["final"])
+        board = so_far.get("board") or _of_board(so_far["final"])
         record = with_sections(so_far["record"], so_far["overview"])
         item = Competition(**{**record, "board": board})
         if payloads:
             item.payloads = payloads  # type: ignore[attr-defined]
-        known = None if self.refresh else self.ledger.known(key, self._version)
+        version = so_far["version"]
+        known = None if self.refresh else self.ledger.known(key, version)
         same = known is not None and known.record_signature == so_far["said"]
-        if same and self.ledger.record(key, self._version) == record_of(item):
-            yield from self.again(key, self._version, item)
+        if payloads and self.bucket is None:  # its file may have been removed, or cut
+            same = same and self._is_on_disk(key, board)
+        same = same and "gone" not in so_far
+        if same and self.ledger.record(key, version) == record_of(item):
+            yield from self.again(key, version, item)
         else:
             yield item
 
@@ -278,10 +302,28 @@ class CompetitionsSpider(TableSpider):
         return json.dumps(narrowed) if narrowed else WHOLE_LIST
 
     @property
-    def _version(self) -> str:
-        """There is none of a competition; a record with its leaderboard is another than one
-        without."""
-        return self.args.leaderboard
+    def _mode(self) -> str:
+        """What stands for a version, which competitions do not have: a record with its leaderboard
+        is another one than without."""
+        return f"{self.args.leaderboard}{', all' if self.args.all_leaderboards else ''}"
+
+    def _version(self, key: str, said: str) -> str:
+        """The same, but that a record with the whole leaderboard will do where the top is
+        wanted."""
+        if self.args.leaderboard == "top100":
+            full = self.ledger.known(key, "full")
+            if full is not None and full.record_signature == said:
+                return "full"
+        return self._mode
+
+    def _place(self, key: str) -> str:
+        """Where a whole leaderboard goes: below the workspace, or as a URI."""
+        return f"{self.config.output(self.name)}/{_file_of(key)}"
+
+    @cached_property
+    def _run(self) -> str:
+        """Tells this process's run from others."""
+        return uuid4().hex
 
     @cached_property
     def _met(self) -> set[str]:
@@ -299,41 +341,36 @@ class CompetitionsSpider(TableSpider):
             self.accounts.fail(key, UNREADABLE)
         return iter(())
 
-    def _beyond_sample(self, key: str) -> bool:
-        """Are there enough without it? Of one with a request of its own, the queue has seen to it;
-        those that need none come many at a time."""
-        lease = leases.current()
-        if self.sample is None or lease is None or lease.key == key:
-            return False
-        if self._given[0] != lease.number:
-            self._given = (lease.number, 0)
-        if self.accounts.room(beside=self._given[1]):
-            self._given = (lease.number, self._given[1] + 1)
-            return False
-        self.accounts.skip(key, BEYOND_SAMPLE)
-        return True
-
     def _without(self, what: str, reason: str) -> None:
         self._count(f"kaggle/competitions/without_{what}/{reason}")
         self.accounts.note(f"without_{what}/{reason}")
 
     async def _file_is_there(self, key: str, record: dict[str, Any]) -> bool:
         """Is the whole board at its place, if it is wanted and there is one?"""
-        if self.args.leaderboard != "full" or record["board"]["reason"]:
+        if self.args.leaderboard != "full" or not record["board"]["bytes"]:
             return True
-        place, bucket = f"{self.config.output(self.name)}/{_file_of(key)}", self.bucket
+        place, bucket = self._place(key), self.bucket
         if bucket is None:
-            return (self.config.workspace / place).is_file()
+            return self._is_on_disk(key, record["board"])
         destination = self.config.destination
         assert destination is not None
-        return await aside(partial(bucket.head, destination.key_of(place))) is not None
+        found = await aside(partial(bucket.head, destination.key_of(place)))
+        return found is not None and found.size == record["board"]["bytes"]
+
+    def _is_on_disk(self, key: str, board: Board) -> bool:
+        try:
+            return (self.config.workspace / self._place(key)).stat().st_size == board["bytes"]
+        except OSError:
+            return False
 
     def before_stopping(self, error: StopCrawl, request: Request) -> Request | None:
         """Before the crawl ends for a 401, Kaggle is asked something that it answers to everybody
-        whom it knows: it may have been about this competition alone."""
-        if not isinstance(error, CredentialsRefused) or not rpc.TABLE[request.meta["rpc"]].part:
+        whom it knows: it may have been about this competition alone. Nothing that was answered
+        before it tells: a token may be revoked at any moment."""
+        call = rpc.TABLE.get(request.meta.get("rpc", ""))
+        if not isinstance(error, CredentialsRefused) or call is None or call.kind != "item":
             return None
-        again = {"rpc": request.meta["rpc"], **request.cb_kwargs}
+        again = {"rpc": request.meta["rpc"], "run": self._run, **request.cb_kwargs}
         return self._request(
             rpc.LIST_COMPETITIONS,
             {"page": 1},
@@ -345,8 +382,15 @@ class CompetitionsSpider(TableSpider):
         )
 
     def answered(self, _: Response, again: dict[str, Any]) -> Output:
-        """The credentials are good, so what was refused is asked for once more."""
+        """The credentials are good, so the refusal was of this competition; unless they are others
+        than at that time, since the crawl was ended and begun again."""
         key = again["key"]
+        if again["run"] == self._run:
+            if again["otherwise"]:
+                yield from getattr(self, again["otherwise"])(key, again["row"], UNAUTHORIZED)
+            else:
+                self.accounts.skip(key, UNAUTHORIZED)
+            return
         yield self.fetch(
             rpc.TABLE[again["rpc"]],
             again["then"],
@@ -356,6 +400,12 @@ class CompetitionsSpider(TableSpider):
             otherwise=again["otherwise"],
             competition_name=key,
         )
+
+
+def _of_board(
+    final: bool, *, reason: str = "", teams: int = 0, derived: Sequence[str] = ()
+) -> Board:
+    return Board(teams=teams, derived=list(derived), reason=reason, final=final, bytes=0, sha256="")
 
 
 def _file_of(slug: str) -> str:
@@ -370,7 +420,16 @@ _PAGES = {
     "data-description": "dataset_description",
     "dataset-description": "dataset_description",
 }
+#: What these tell of whether there is a leaderboard; others tell nothing.
+_HAS_ONE = {
+    "not_found": False,
+    "empty_leaderboard": False,
+    "bad_leaderboard": True,
+    "unordered_leaderboard": True,
+}
+#: As Meta Kaggle begins a text that it takes from a page.
+_HEADS = {"dataset_description": "# Dataset Description\n\n"}
 #: Before the slug, in the job's count of those that were asked for and found.
 _MET = "met/"
 #: Why there is no leaderboard, where that will not change.
-_FOR_GOOD = frozenset({"not_found", "forbidden", "refused"})
+_FOR_GOOD = frozenset({"not_found", "forbidden", "refused", "unordered_leaderboard"})

@@ -9,16 +9,18 @@ from kagglecrawl import arguments
 from kagglecrawl.arguments import ArgumentError, CrawlArguments, argument
 from kagglecrawl.kaggle.refs import competition_slug
 
-# kagglesdk 0.1.37's CompetitionListTab (competitions/types/competition_enums.py).
-_GROUPS = {
+#: Words for kagglesdk 0.1.37's CompetitionListTab (competitions/types/competition_enums.py).
+GROUPS = {
     word: f"COMPETITION_LIST_TAB_{word.upper()}"
     for word in ("general", "entered", "community", "hosted", "everything")
 }
+#: What the unmodified client asks for where no group is named (verified: kaggle 2.2.4).
+EVERYTHING = "everything"
 _SOURCES = {word: word for word in ("meta", "api")}
 _BOARDS = {word: word for word in ("top100", "full", "none")}
 _WHEN = {word: word for word in ("auto", "never", "always")}
 #: Arguments that change which rows there are, or what is in them.
-NARROWING = ("source", "group", "since", "leaderboard", "pages_api")
+NARROWING = ("source", "group", "since", "leaderboard", "all_leaderboards", "pages_api")
 #: Values of these that change neither.
 _SAME = {"leaderboard": "full", "pages_api": "always"}
 
@@ -39,15 +41,16 @@ class CompetitionsArguments(CrawlArguments):
         arguments.one_of(_SOURCES),
         "word",
         "Where the list comes from. api: ListCompetitions, and one request more for each "
-        "competition's pages; without group it has the open ones alone.",
+        "competition's pages.",
         ", ".join(_SOURCES),
     )
     group: str | None = argument(
         None,
-        arguments.one_of(_GROUPS),
+        arguments.one_of({word: word for word in GROUPS}),
         "word",
-        "Which list of the API, with source=api; default: Kaggle's own, general.",
-        ", ".join(_GROUPS),
+        "Which list of the API, with source=api; general has the open ones alone. Default: "
+        "everything, as with the kaggle command.",
+        ", ".join(GROUPS),
     )
     slugs: tuple[str, ...] | None = argument(
         None,

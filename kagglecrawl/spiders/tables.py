@@ -17,8 +17,8 @@ from scrapy.http import Response
 
 from kagglecrawl.arguments import Arguments
 from kagglecrawl.config import KaggleConfig
-from kagglecrawl.kaggle.errors import Misconfigured
 from kagglecrawl.kaggle.paging import End
+from kagglecrawl.metakaggle.table import TableRefused
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import leases
 from kagglecrawl.transport.hub import check_hub
@@ -89,7 +89,7 @@ class TableSpider(KaggleSpider):
         table = response.request.meta["table"]
         if lacks := set(table["needs"]) - set(response.table.columns):
             with self.remembering():
-                raise Misconfigured(
+                raise TableRefused(
                     f"{response.table.path} has no column {min(lacks)}, so it is no table of Meta "
                     f"Kaggle's: put its {name}.csv there"
                 )
@@ -104,8 +104,7 @@ class TableSpider(KaggleSpider):
         self._count(f"{stat}/wanted", len(batch.rows))
         for row in batch.rows:
             with self.remembering():
-                outputs = getattr(self, each)(row)
-            yield from outputs
+                yield from getattr(self, each)(row)
         if batch.next is not None:
             table = {**table, "version": response.version, "stamp": response.table.stamp}
             if time.monotonic() > self._told + _TELL_EVERY:
@@ -119,7 +118,8 @@ class TableSpider(KaggleSpider):
         if lease is not None and self.page_shape.whole:
             lease.covered = (0, self.page_shape.rows)
         if then:
-            yield from getattr(self, then)()
+            with self.remembering():
+                yield from getattr(self, then)()
 
     def _table_request(self, table: dict[str, Any], each: str, then: str, offset: int) -> Request:
         known = self.meta_kaggle is not None or table["version"]

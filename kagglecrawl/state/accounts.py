@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from kagglecrawl.kaggle.errors import PERMANENT
 from kagglecrawl.kaggle.paging import PAGE_ROWS, End
 from kagglecrawl.state.leases import Found, Lease, Settled, current
 from kagglecrawl.state.store import Store, Verdict
@@ -24,6 +25,8 @@ UNCHANGED = "unchanged"
 #: Failed for this one: a row of a list from which no resource can be told.
 UNREADABLE = "unreadable_ref"
 #: What has one of these reasons says nothing of a resource, so the ledger is not told.
+#: Failed for one of these: another time would bring the same.
+_FOR_GOOD = PERMANENT | {UNREADABLE}
 _NOT_OF_A_RESOURCE = {BEYOND_SAMPLE, UNCHANGED, UNREADABLE}
 
 
@@ -67,6 +70,8 @@ class Accounts:
         self.unchanged_before = store.count(UNCHANGED)
         self._retryable: bool | None = None
         self._admitted = 0
+        #: How many open leases have reserved, by their numbers.
+        self._reserved: dict[int, int] = {}
         if sample:
             store.prepare_sample()
             self._admitted = store.admitted()
@@ -162,6 +167,11 @@ class Accounts:
             self.count(verdict) == tally.get(verdict, 0) for verdict in Verdict
         )
 
+    def lacking(self) -> int:
+        """How many resources could not be had this time, and may be another time."""
+        reasons = self.reasons(Verdict.FAILED)
+        return sum(count for why, count in reasons.items() if why not in _FOR_GOOD)
+
     def walked_whole(self) -> bool:
         """Has every list come to its end, and not to Kaggle's cap, with no page lost? (Whether it
         began at its first row, the spider knows.)"""
@@ -178,10 +188,22 @@ class Accounts:
 
     # -- a sample ---------------------------------------------------------------------------------
 
-    def room(self, beside: int = 0) -> bool:
-        """May work on one more resource begin, ``beside`` so many that nobody else counts?"""
-        begun = self.count("stored") + self._admitted + beside
+    def room(self) -> bool:
+        """May work on one more resource begin?"""
+        begun = self.count("stored") + self._admitted + sum(self._reserved.values())
         return self._sample is None or begun < self._sample
+
+    def reserve(self, key: str) -> bool:
+        """May a resource that the running callback has discovered have a place in the sample? Work
+        on it counts as begun from now on, whenever its request is made: so the first that are
+        found are the sample, and not the first that are had."""
+        lease = current()
+        if self._sample is None or lease is None:
+            return True
+        if room := self.room():
+            lease.reserved.append(key)
+            self._reserved[lease.number] = len(lease.reserved)
+        return room
 
     def sated(self) -> bool:
         """Has the sample all that it wants?"""
@@ -212,12 +234,15 @@ class Accounts:
 
     def apply(self, lease: Lease) -> None:
         """Everything that the lease says now counts."""
+        self._reserved.pop(lease.number, None)
         if lease.error:
             self.broken(lease.key, lease.error, lease.records.get(lease.key or ""))
         for name, by in lease.counts.items():
             self._store.add_count(name, by)
         for found in lease.found.values():
             self._found(found)
+        for key in lease.reserved:
+            self.begin(key)
         for key, described in lease.described.items():
             self._store.describe(key, *described, time.time())
         for settled in lease.settled.values():

@@ -19,6 +19,7 @@ from scrapy.statscollectors import StatsCollector
 from scrapy.utils.asyncio import CallLaterResult, call_later
 
 from kagglecrawl.kaggle.errors import StopCrawl
+from kagglecrawl.kaggle.paging import PAGE_ROWS
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts
 from kagglecrawl.state.feeds import Feeds
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two commits, while there is something to commit.
 EVERY = 0.25
+#: The name under which the job notes that it has written a page file.
+_OURS = "pages_written"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _MEND = "so the crawl stops; what was stored is kept: mend that, then run it again"
 
@@ -74,6 +77,9 @@ class Commits:
                 folder,
             )
         self._timer: CallLaterResult | None = None
+        #: Of a list that is one file: is there one (yes, until that is known), and was it left so?
+        self._file_there = True
+        self._kept_file = False
         #: Of this run's stats, what the store has counted already.
         self._counted: dict[str, int] = {}
         self.broken = self._closing = False
@@ -137,6 +143,13 @@ class Commits:
             self._stats.set_value("kaggle/pages_missing", missing)
         if self._outbox is not None and not self.broken:
             await self._tell(self._outbox, finished=finished, stored=stored)
+        if finished and self._kept_file:
+            self._stats.set_value("kaggle/pages_kept", 1)
+            logger.warning(
+                "The file of the whole list is left as an earlier crawl has made it, since %d of "
+                "its rows could not be had this time",
+                self._accounts.lacking(),
+            )
         if not stored:
             return "feeds_not_stored"
         return "pages_not_stored" if missing and finished else ""
@@ -193,11 +206,24 @@ class Commits:
             return
         for page in sorted(touched):
             whole = self._store.page_is_whole(page, self._accounts.page_size, (BEYOND_SAMPLE,))
+            whole = whole and not self._would_be_less()
             if self._queue is not None:
                 self._queue.changed(page, whole=whole)
             elif whole:
                 self._pages.write(page, self._page(page))
                 self._page_written(page)
+
+    def _would_be_less(self) -> bool:
+        """Is there a file of the whole list, of another crawl, and was not all of it had now? Then
+        that stays. One of a list that was not seen whole is none."""
+        if self._accounts.page_size == PAGE_ROWS:
+            return False
+        if self._accounts.count("lists_failed"):
+            return True
+        if self._store.get(_OURS):
+            return False
+        self._kept_file = bool(self._file_there and self._accounts.lacking())
+        return self._kept_file
 
     def _page(self, number: int) -> Iterator[bytes]:
         return (f"{row}\n".encode() for row in self._store.page_rows(number))
@@ -205,11 +231,13 @@ class Commits:
     def _page_written(self, number: int) -> None:
         if not self.broken:
             self._store.page_written(number)
+            self._store.put(_OURS, "1")
             self._stats.inc_value("kaggle/pages_written")
             self.soon()
 
     def _pages_found(self, present: set[int]) -> None:
         """So many are there; whoever is not is written."""
+        self._file_there = bool(present)
         lost = {page for page, written in self._store.pages() if written and page not in present}
         self._accounts.touched |= lost
         if self._queue is None or self._closing:

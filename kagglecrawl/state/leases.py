@@ -89,6 +89,8 @@ class Lease:
     records: dict[str, str] = field(default_factory=dict)
     #: Resources whose items are what the ledger has already.
     unchanged: set[str] = field(default_factory=set)
+    #: Resources that it has found, and that have a place in the sample.
+    reserved: list[str] = field(default_factory=list)
     #: Why an item without a key of its own was dropped.
     dropped: str = ""
     #: Rows of a list that this reply has covered: from, and up to.

@@ -35,6 +35,7 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import is_loopback
 from kagglecrawl.kaggle.errors import NoReply, RetryLater, ServerFailed, Unusable
 from kagglecrawl.kaggle.names import NameCollision
+from kagglecrawl.kaggle.rpc import LARGEST_FILE
 from kagglecrawl.s3.errors import StoreAway, StoreFailed
 from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.store import TransferRow
@@ -69,8 +70,6 @@ _LAST_SWEEP = 2.0
 #: Bytes that a transfer must have come further for its next attempt to be a first one.
 _PROGRESS = 1 << 20
 _REDIRECTS = range(300, 400)
-#: Bytes of a file that is held in memory.
-_SMALL_FILE = 256 << 20
 #: After these, what was fetched before is of no more use: the files are forbidden now, or gone.
 _GONE = {403, 404, 410}
 
@@ -224,7 +223,7 @@ class Transfers:
 
         def run() -> None:
             try:
-                body.extend(whole(remote, _SMALL_FILE, request.meta["rpc"]))
+                body.extend(whole(remote, LARGEST_FILE, request.meta["rpc"]))
             finally:
                 remote.close()
 

@@ -22,6 +22,7 @@ import re
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -48,6 +49,7 @@ from kagglecrawl.kaggle.errors import (
     judge,
     parse_retry_after,
 )
+from kagglecrawl.metakaggle.table import TableRefused
 from kagglecrawl.middlewares import pause
 from kagglecrawl.state.holds import Held
 from kagglecrawl.state.leases import Interrupted
@@ -140,6 +142,15 @@ class Hub:
             self._version = self._version or found.version
             self._found[name, version] = self._found[name, found.version] = found
             return found
+
+    def forget(self, name: str, version: str) -> None:
+        """A table in the cache is damaged: it is to be fetched again. In a thread."""
+        self._found = {at: found for at, found in self._found.items() if at[0] != name}
+        home = self.cache / "datasets" / REF
+        for file in (f"{name}.csv", f"{name}.csv.zip"):
+            with suppress(OSError):
+                (home / ".complete" / version / f"{file}.complete").unlink(missing_ok=True)
+                (home / "versions" / version / file).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """End the child process, if there is one."""
@@ -344,7 +355,7 @@ class _Fetching:
 
 
 def _not_to_be_had(name: str, error: SkipResource) -> NoReturn:
-    raise Misconfigured(f"{name}.csv of Meta Kaggle cannot be had ({error}): {_INSTEAD}")
+    raise TableRefused(f"{name}.csv of Meta Kaggle cannot be had ({error}): {_INSTEAD}")
 
 
 def _given_up(name: str, error: RetryLater) -> NoReturn:

@@ -14,6 +14,7 @@ by kagglehub (hub.py). Files are read in threads.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -29,10 +30,12 @@ from scrapy.http import Response
 
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.metakaggle.folder import find_table
-from kagglecrawl.metakaggle.table import Batch, Table
+from kagglecrawl.metakaggle.table import Batch, Table, TableRefused
 from kagglecrawl.transfer.disk import aside
 from kagglecrawl.transport.hub import Hub
 from kagglecrawl.transport.sending import UntilTheEnd
+
+logger = logging.getLogger(__name__)
 
 Keep = Callable[[dict[str, str]], bool]
 
@@ -66,6 +69,8 @@ class TableHandler(BaseDownloadHandler):
         super().__init__(crawler)
         self._until_the_end = UntilTheEnd(crawler)
         self._finding = threading.Lock()
+        #: Tables that were damaged in kagglehub's cache.
+        self._fetched_again: set[str] = set()
 
     # Read when a table is first asked for: `scrapy shell` needs none of it.
 
@@ -96,7 +101,15 @@ class TableHandler(BaseDownloadHandler):
         if method := wanted.get("keep", ""):
             keep = getattr(self.crawler.spider, method)
         work = partial(self._batch, folder, name, _offset(request.url), wanted, keep)
-        return TableResponse.of(request, await aside(work), version)
+        try:
+            return TableResponse.of(request, await aside(work), version)
+        except TableRefused as error:
+            if not version or name in self._fetched_again:
+                raise
+            logger.warning("%s. It is fetched again", error)
+        self._fetched_again.add(name)
+        await aside(partial(self._hub.forget, name, version))
+        return await self._read(request)
 
     def _batch(
         self, folder: Path, name: str, offset: int, wanted: dict[str, Any], keep: Keep | None

@@ -52,6 +52,20 @@ def read(table: Table, columns: tuple[str, ...], offset: int = 0, **limits: int)
     return rows
 
 
+def test_a_file_that_ends_within_a_record_is_refused_there(tmp_path: Path) -> None:
+    path = tmp_path / "Things.csv"
+    path.write_text("Id,Title,Text\n1,a,b\n2,c")
+    table = Table.open("Things", path)
+    batch = table.batch(0, COLUMNS, None)
+    assert [row.cells["Id"] for row in batch.rows] == ["1"]
+    assert batch.next == path.read_text().index("2,c")
+    with pytest.raises(TableRefused, match="the file ends"):
+        table.batch(batch.next, COLUMNS, None)
+    path.write_text("Id,Title,Text\n1,a,b\n2,c\n")  # a short one, but whole
+    rows = Table.open("Things", path).batch(0, COLUMNS, None).rows
+    assert [row.broken for row in rows] == ["", "cells"]
+
+
 # -- what csv.reader gives -------------------------------------------------------------------------
 
 CELLS = st.text(st.sampled_from('a1 ,"\r\n\t\0\x0c\x1c\x85\u2028é😀\ufeff\ufffd'), max_size=8)
@@ -79,6 +93,7 @@ def test_batches_give_what_one_reader_gives(
     most: tuple[int, int, int],
 ) -> None:
     path = tmp_path / "Things.csv"
+    cut = cut and not (rows and len(rows[-1]) < len(COLUMNS))  # that would be half a record
     with path.open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
         csv.writer(file, quoting=quoting, lineterminator=end).writerows([COLUMNS, *rows])
     if cut:  # the last line's end

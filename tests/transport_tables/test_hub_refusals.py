@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 
 from kagglecrawl.config import SettingError
+from kagglecrawl.kaggle import errors
 from kagglecrawl.kaggle.errors import (
     BadReply,
     CredentialsNeeded,
     CredentialsRefused,
     Damaged,
     KaggleError,
-    Misconfigured,
     NoReply,
     NoSpace,
     ServerFailed,
     Throttled,
     Unreachable,
 )
+from kagglecrawl.metakaggle.table import TableRefused
 from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.transport.hub import check_hub
@@ -38,7 +39,7 @@ def of(method: str, fault: Fault) -> Rule:
 
 REFUSED: list[tuple[Rule, type[KaggleError], str]] = [
     (of("GetDataset", Fault("status", 401)), CredentialsRefused, "GetDataset answered 401"),
-    (of("GetDataset", Fault("status", 403)), Misconfigured, "meta_kaggle=FOLDER"),
+    (of("GetDataset", Fault("status", 403)), TableRefused, "meta_kaggle=FOLDER"),
     (of("GetDataset", Fault("html")), BadReply, "a web page"),
     (of("DownloadDataset", Fault("status", 503)), ServerFailed, "Competitions.csv of Meta Kaggle"),
     (of("DownloadDataset", Fault("html")), BadReply, "a web page"),
@@ -92,7 +93,7 @@ def test_a_retry_after_of_hours_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_table_that_kaggle_does_not_have(tmp_path: Path) -> None:
     async def use(bench: Bench) -> None:
-        with pytest.raises(Misconfigured, match=r"Nothing\.csv of Meta Kaggle cannot be had .*404"):
+        with pytest.raises(TableRefused, match=r"Nothing\.csv of Meta Kaggle cannot be had .*404"):
             await bench.get("Nothing")
 
     with Replica(world()) as replica:
@@ -105,7 +106,9 @@ def test_nobody_and_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             await bench.get()
 
     async def elsewhere(bench: Bench) -> None:
-        with pytest.raises(Misconfigured, match=r"cannot be fetched from .*meta_kaggle=FOLDER"):
+        with pytest.raises(
+            errors.Misconfigured, match=r"cannot be fetched from .*meta_kaggle=FOLDER"
+        ):
             await bench.get()
 
     async def full(bench: Bench) -> None:
