@@ -66,11 +66,11 @@ class Arguments:
 
     @classmethod
     def settled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The same texts, but that folders are absolute: so they mean the same wherever the command
-        is given again."""
+        """The same texts, which were parsed, but that folders are absolute: so they mean the same
+        wherever the command is given again."""
         folders = {each.name for each in cls.declared() if each.metadata["kind"] == "folder"}
         return {
-            name: str(Path(text.strip()).expanduser().absolute()) if name in folders else text
+            name: str(Path(str(text).strip()).expanduser().absolute()) if name in folders else text
             for name, text in given.items()
         }
 

@@ -18,6 +18,7 @@ from scrapy.logformatter import LogFormatter, LogFormatterResult
 from scrapy.settings import Settings, overridden_settings
 from twisted.python.failure import Failure
 
+from kagglecrawl.kaggle.errors import StopCrawl
 from kagglecrawl.kaggle.redaction import clean
 
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|AUTH|PROXY", re.IGNORECASE)
@@ -64,9 +65,10 @@ class QuietLogFormatter(LogFormatter):
     def item_error(
         self, item: Any, exception: BaseException, response: Any, spider: Spider
     ) -> LogFormatterResult:
-        """The item's key; the traceback follows."""
+        """The item's key; the traceback follows. Where the crawl ends for it, that says why."""
         args = {"item": _name(item)}
-        return {"level": logging.ERROR, "msg": "Error processing %(item)s", "args": args}
+        level = logging.DEBUG if isinstance(exception, StopCrawl) else logging.ERROR
+        return {"level": level, "msg": "Error processing %(item)s", "args": args}
 
     def spider_error(
         self, failure: Failure, request: Request, response: Any, spider: Spider

@@ -32,6 +32,7 @@ from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle import rpc
 from kagglecrawl.kaggle.auth import find_credentials
 from kagglecrawl.kaggle.errors import (
+    TOO_LARGE,
     Away,
     NoReply,
     RetryLater,
@@ -147,7 +148,7 @@ class KaggleReplyMiddleware:
             return self._again(request, exception)
         call = rpc.TABLE[request.meta["rpc"]]
         if call.file and isinstance(exception, DownloadCancelledError):
-            raise Unusable(f"{call.method}: its file is too large", "too_large")
+            raise Unusable(f"{call.method}: its file is too large", TOO_LARGE)
         for kind, (error, words) in _NO_REPLY.items():
             if isinstance(exception, kind):
                 return self._again(

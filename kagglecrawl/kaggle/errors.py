@@ -173,6 +173,8 @@ PERMANENT = frozenset({"not_found", "forbidden", "refused", "bad_archive", "unsa
 OF_ANSWERS = frozenset({ServerFailed.slug, BadReply.slug, NoReply.slug})
 #: Those of the permanent ones that are about a resource's files: its record can be had.
 OF_FILES = frozenset({"bad_archive", "unsafe_name"})
+#: Of what is more than can be held.
+TOO_LARGE = "too_large"
 _GET_ONE = (
     "create a token on kaggle.com/settings and set KAGGLE_API_TOKEN, "
     "or run `scrapy doctor` to see what is found"

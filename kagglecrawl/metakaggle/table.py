@@ -38,6 +38,10 @@ class TableRefused(StopCrawl):
     reason = "kaggle_table"
 
 
+class TableDamaged(TableRefused):
+    """One that would be read if it had come whole."""
+
+
 class Row(NamedTuple):
     """One record of a table."""
 
@@ -156,13 +160,13 @@ class Table:
         except OSError as error:
             _unreadable(name, path, error)
         except _Endless:
-            raise TableRefused(
+            raise TableDamaged(
                 f"Meta Kaggle's table {name}: the first line of {path} has no end, so it is no CSV "
                 "file: download it again"
             ) from None
         columns = tuple(cell.strip() for cell in header[2]) if header else ()
         if any("\0" in column for column in columns):
-            raise TableRefused(
+            raise TableDamaged(
                 f"Meta Kaggle's table {name}: {path} is no CSV file in UTF-8: download it again"
             )
         start = header[1] if header else found.st_size
@@ -267,8 +271,8 @@ class Table:
                 "the same command again"
             )
 
-    def _without_end(self, error: _Endless) -> TableRefused:
-        return TableRefused(
+    def _without_end(self, error: _Endless) -> TableDamaged:
+        return TableDamaged(
             f"Meta Kaggle's table {self.name}: the record at byte {error.offset:,} of {self.path} "
             f"has no end (no closing quote within {LONGEST_RECORD >> 20} MiB, or the file ends "
             "before it), so the file is cut short or damaged: download it again"

@@ -25,7 +25,7 @@ from scrapy.exceptions import NotConfigured
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.errors import KaggleError, RetryLater, StopCrawl, Unusable
 from kagglecrawl.kaggle.names import UnsafeName, check_path
-from kagglecrawl.transfer.disk import aside, unwritable
+from kagglecrawl.transfer.disk import DiskGuard, aside, unwritable
 
 #: Seconds between two looks at whether the crawl ends.
 _LOOK = 0.25
@@ -69,6 +69,7 @@ class UploadPipeline:
         self._stats = crawler.stats
         self._crawler = crawler
         self._config = KaggleConfig.from_settings(crawler.settings)
+        self._guard = DiskGuard(self._config.workspace, self._config.min_free)
         #: Of the store, which bears so many requests at once.
         self._room = asyncio.Semaphore(self._config.uploads)
         self._ended = threading.Event()
@@ -107,6 +108,7 @@ class UploadPipeline:
         place = self._config.output(self._spider.name)
         destination = self._config.destination
         if destination is None:
+            self._guard.check(sum(len(each.content) for each in payloads))
             await self._aside(partial(_write, self._config.workspace.absolute() / place, payloads))
             return
         keys = [destination.key_of(f"{place}/{each.path}") for each in payloads]

@@ -36,6 +36,7 @@ class PageObjects:
         self._bucket = bucket
         self._folder = folder
         self._shape = shape
+        self._sizes: dict[int, int] = {}
         self._closed = threading.Event()
 
     def write(self, number: int, pieces: Iterable[bytes]) -> None:
@@ -52,8 +53,8 @@ class PageObjects:
     def present(self) -> set[int]:
         """The numbers of the pages that are there; aborts uploads of pages that were not ended."""
         bucket, folder = self._opened(), f"{self._folder}/"
-        numbers = {
-            number
+        self._sizes = {
+            number: entry.size
             for page in bucket.list(folder)
             for entry in page
             if (number := self._shape.number_of(entry.key.removeprefix(folder)))
@@ -61,7 +62,11 @@ class PageObjects:
         for key, upload in list(bucket.uploads(folder)):
             if self._shape.number_of(key.removeprefix(folder)):
                 bucket.abort(key, upload)
-        return numbers
+        return set(self._sizes)
+
+    def size(self, number: int) -> int:
+        """Bytes of a page when ``present`` was called last; 0 if it was not there."""
+        return self._sizes.get(number, 0)
 
     def close(self) -> None:
         """End every wait."""

@@ -26,12 +26,11 @@ from kagglecrawl.items import feed_fields, page_row
 from kagglecrawl.kaggle import lenient
 from kagglecrawl.kaggle.auth import is_loopback
 from kagglecrawl.kaggle.errors import (
-    Damaged,
+    TOO_LARGE,
     Forbidden,
     KaggleError,
     SkipResource,
     StopCrawl,
-    Unusable,
 )
 from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End, PageShape
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
@@ -56,10 +55,13 @@ _OF_DOWNLOADS = {
 Output = Iterator[Any]
 
 
-def _spared_by(request: Request) -> tuple[type[KaggleError], ...]:
-    """The errors after which the ``otherwise`` of a request goes on."""
-    part = TABLE[request.meta["rpc"]].part
-    return (SkipResource, Unusable, Damaged) if part else (Forbidden,)
+def _is_spared(request: Request, error: BaseException | None) -> bool:
+    """Does the ``otherwise`` of a request go on after this error? Not where it may pass."""
+    if not request.cb_kwargs.get("otherwise"):
+        return False
+    if TABLE[request.meta["rpc"]].part:
+        return isinstance(error, SkipResource) or getattr(error, "slug", "") == TOO_LARGE
+    return isinstance(error, Forbidden)
 
 
 class KaggleSpider(Remembering):
@@ -76,9 +78,9 @@ class KaggleSpider(Remembering):
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name)
+        self.args = self.args_class.parse(kwargs)
         #: The arguments as they were given; they are part of what makes a job this job.
         self.given: dict[str, str] = self.args_class.settled(kwargs)
-        self.args = self.args_class.parse(kwargs)
 
     @classmethod
     def update_settings(cls, settings: BaseSettings) -> None:
@@ -285,10 +287,10 @@ class KaggleSpider(Remembering):
             leases.declare_failed(slug)
             if "cursor" in request.cb_kwargs:
                 yield from self._page_after(request.cb_kwargs)
-        elif request.cb_kwargs.get("otherwise") and isinstance(error, _spared_by(request)):
+        elif _is_spared(request, error):
             self.logger.info("Not had of %s: %s", key, error)
             otherwise = getattr(self, request.cb_kwargs["otherwise"])
-            yield from otherwise(key, request.cb_kwargs["row"], error.slug)
+            yield from otherwise(key, request.cb_kwargs["row"], slug)
         elif isinstance(error, SkipResource):
             self.logger.info("Skipped %s: %s", key, error)
             self.accounts.skip(key, slug)

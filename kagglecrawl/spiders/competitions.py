@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from functools import cached_property, partial
 from hashlib import sha256
@@ -26,6 +26,14 @@ from kagglecrawl.metakaggle import cells
 from kagglecrawl.metakaggle.table import Row
 from kagglecrawl.pipelines.upload import Payload
 from kagglecrawl.spiders.base import Output
+from kagglecrawl.spiders.competition_boards import (
+    FOR_GOOD,
+    HAS_ONE,
+    MORE,
+    file_of,
+    fill_in,
+    of_board,
+)
 from kagglecrawl.spiders.competition_heads import COLUMNS, Head, of_api, of_table, with_sections
 from kagglecrawl.spiders.competitions_args import EVERYTHING, GROUPS, CompetitionsArguments
 from kagglecrawl.spiders.remembering import NEXT_STEP_PRIORITY
@@ -44,6 +52,7 @@ class CompetitionsSpider(TableSpider):
     args_class = CompetitionsArguments
     args: CompetitionsArguments
     page_shape = PageShape.one_file("competitions.jsonl")
+    tables = ("Competitions",)
 
     async def start(self) -> AsyncIterator[Any]:
         """The table; or the API's list, or GetCompetition for each of ``slugs``."""
@@ -78,7 +87,7 @@ class CompetitionsSpider(TableSpider):
             number, slug = cells.integer(row.cells["Id"]), competition_slug(row.cells["Slug"])
         except ValueError:
             number, slug = None, ""
-        if number is None or row.broken == "cells":
+        if number is None or number < 1 or row.broken == "cells":
             yield from self._unreadable(f"byte {row.offset} of the table", row.offset)
             return
         if row.broken:
@@ -179,6 +188,8 @@ class CompetitionsSpider(TableSpider):
             self.accounts.note("files_gone")
             yield self._ask(key, {**so_far, "gone": True})
         else:
+            if reason := record["board"]["reason"]:
+                self._without("leaderboard", reason)
             for item in self.again(key, so_far["version"], Competition(**record)):
                 yield item
 
@@ -189,12 +200,8 @@ class CompetitionsSpider(TableSpider):
 
     def pages(self, key: str, so_far: dict[str, Any], reply: dict[str, Any]) -> Output:
         """ListCompetitionPages' reply."""
-        record = so_far["record"]
-        for page in lenient.rows(reply, rpc.LIST_COMPETITION_PAGES.rows):
-            name = lenient.text(page, "name").strip().casefold().replace(" ", "-")
-            field, content = _PAGES.get(name), lenient.text(page, "content")
-            if field and content and (self.args.pages_api == "always" or not record[field]):
-                record[field] = f"{_HEADS.get(field, '')}{content}"
+        always = self.args.pages_api == "always"
+        fill_in(so_far["record"], lenient.rows(reply, rpc.LIST_COMPETITION_PAGES.rows), always)
         yield from self._next(key, so_far)
 
     def no_pages(self, key: str, so_far: dict[str, Any], reason: str) -> Output:
@@ -226,7 +233,7 @@ class CompetitionsSpider(TableSpider):
             self.logger.info("%s: %s are not in its leaderboard, but derived", key, fields)
         record = so_far["record"]
         record["leaderboard_top100"] = board.top
-        so_far["board"] = _of_board(so_far["final"], teams=board.teams, derived=board.derived)
+        so_far["board"] = of_board(so_far["final"], teams=board.teams, derived=board.derived)
         if record["has_leaderboard"] is None:
             record["has_leaderboard"] = True
         yield from self._next(key, so_far, self._payloads(key, so_far, board.csv))
@@ -236,10 +243,10 @@ class CompetitionsSpider(TableSpider):
     ) -> Output:
         """It cannot be had, or its ``content`` has no order; the competition is told without it."""
         self._without("leaderboard", reason)
-        final = so_far["final"] and reason in _FOR_GOOD
-        so_far["board"] = _of_board(final, reason=reason)
+        final = so_far["final"] and reason in FOR_GOOD
+        so_far["board"] = of_board(final, reason=reason)
         if so_far["record"]["has_leaderboard"] is None:
-            so_far["record"]["has_leaderboard"] = _HAS_ONE.get(reason)
+            so_far["record"]["has_leaderboard"] = HAS_ONE.get(reason)
         yield from self._next(key, so_far, self._payloads(key, so_far, content))
 
     def _payloads(self, key: str, so_far: dict[str, Any], content: bytes) -> list[Payload]:
@@ -249,7 +256,7 @@ class CompetitionsSpider(TableSpider):
         so_far["board"].update(bytes=len(content), sha256=sha256(content).hexdigest())
         self.accounts.note("files_stored")
         self.accounts.note("bytes_stored", len(content))
-        return [Payload(_file_of(key), content, "text/csv")]
+        return [Payload(file_of(key), content, "text/csv")]
 
     def _next(
         self, key: str, so_far: dict[str, Any], payloads: list[Payload] | None = None
@@ -265,7 +272,7 @@ class CompetitionsSpider(TableSpider):
         self, key: str, so_far: dict[str, Any], payloads: list[Payload] | None = None
     ) -> Output:
         """All is there: the item, unless only changes are wanted and it is none."""
-        board = so_far.get("board") or _of_board(so_far["final"])
+        board = so_far.get("board") or of_board(so_far["final"])
         record = with_sections(so_far["record"], so_far["overview"])
         item = Competition(**{**record, "board": board})
         if payloads:
@@ -289,7 +296,7 @@ class CompetitionsSpider(TableSpider):
         whole list one in there, named after the arguments."""
         if self.args.slugs or self.args.sample or self.changed_only:
             return None
-        narrowed = [f"{name}={value}" for name, value in self.args.narrowed().items()]
+        narrowed = [f"{name}={self.given[name]}" for name in self.args.narrowed()]
         return safe_name(quote(",".join(narrowed), safe="=, ")) if narrowed else ""
 
     @property
@@ -308,17 +315,16 @@ class CompetitionsSpider(TableSpider):
         return f"{self.args.leaderboard}{', all' if self.args.all_leaderboards else ''}"
 
     def _version(self, key: str, said: str) -> str:
-        """The same, but that a record with the whole leaderboard will do where the top is
-        wanted."""
-        if self.args.leaderboard == "top100":
-            full = self.ledger.known(key, "full")
-            if full is not None and full.record_signature == said:
-                return "full"
+        """The same, or that of another record with all that is wanted."""
+        for mode in (self._mode, *MORE.get(self._mode, ())):
+            known = self.ledger.known(key, mode)
+            if known is not None and known.record_signature == said:
+                return mode
         return self._mode
 
     def _place(self, key: str) -> str:
         """Where a whole leaderboard goes: below the workspace, or as a URI."""
-        return f"{self.config.output(self.name)}/{_file_of(key)}"
+        return f"{self.config.output(self.name)}/{file_of(key)}"
 
     @cached_property
     def _run(self) -> str:
@@ -402,34 +408,5 @@ class CompetitionsSpider(TableSpider):
         )
 
 
-def _of_board(
-    final: bool, *, reason: str = "", teams: int = 0, derived: Sequence[str] = ()
-) -> Board:
-    return Board(teams=teams, derived=list(derived), reason=reason, final=final, bytes=0, sha256="")
-
-
-def _file_of(slug: str) -> str:
-    """Where a whole leaderboard goes, below the spider's folder."""
-    return f"leaderboard/{safe_name(f'{slug}.csv')}"
-
-
-#: Pages by their names (kaggle-facts 2.1; some are seen with a capital).
-_PAGES = {
-    "description": "description",
-    "evaluation": "evaluation",
-    "data-description": "dataset_description",
-    "dataset-description": "dataset_description",
-}
-#: What these tell of whether there is a leaderboard; others tell nothing.
-_HAS_ONE = {
-    "not_found": False,
-    "empty_leaderboard": False,
-    "bad_leaderboard": True,
-    "unordered_leaderboard": True,
-}
-#: As Meta Kaggle begins a text that it takes from a page.
-_HEADS = {"dataset_description": "# Dataset Description\n\n"}
 #: Before the slug, in the job's count of those that were asked for and found.
 _MET = "met/"
-#: Why there is no leaderboard, where that will not change.
-_FOR_GOOD = frozenset({"not_found", "forbidden", "refused", "unordered_leaderboard"})

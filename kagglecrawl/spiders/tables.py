@@ -10,18 +10,20 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from scrapy import Request
 from scrapy.http import Response
+from twisted.python.failure import Failure
 
 from kagglecrawl.arguments import Arguments
-from kagglecrawl.config import KaggleConfig
+from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.paging import End
+from kagglecrawl.metakaggle.folder import tables
 from kagglecrawl.metakaggle.table import TableRefused
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import leases
-from kagglecrawl.transport.hub import check_hub
+from kagglecrawl.transport.hub import NotInCache, check_hub
 from kagglecrawl.transport.tables import TableResponse
 from kagglecrawl.units import amount
 
@@ -38,14 +40,25 @@ _TELL_EVERY = 10.0
 class TableSpider(KaggleSpider):
     """A spider that reads tables of Meta Kaggle, among its other calls."""
 
+    #: The tables that it reads.
+    tables: ClassVar[tuple[str, ...]] = ()
     #: When it was last told how much of a table is read.
     _told = -math.inf
 
     @classmethod
     def check(cls, args: Arguments, config: KaggleConfig) -> None:
-        """Can kagglehub fetch the tables, if it is to?"""
-        if getattr(args, "source", "meta") == "meta" and args.meta_kaggle is None:  # type: ignore[attr-defined]
+        """Are the tables in the user's folder, or can kagglehub fetch them?"""
+        if getattr(args, "source", "meta") != "meta":
+            return
+        folder: Path | None = args.meta_kaggle  # type: ignore[attr-defined]
+        if folder is None:
             check_hub(config.api_url)
+        elif lacks := set(cls.tables) - set(tables(folder)):
+            name = min(lacks)
+            raise SettingError(
+                f"meta_kaggle={folder} has neither {name}.csv nor {name}.csv.zip: name the folder "
+                "that has it, or leave meta_kaggle out to have it fetched"
+            )
 
     @property
     def meta_kaggle(self) -> Path | None:
@@ -89,9 +102,12 @@ class TableSpider(KaggleSpider):
         table = response.request.meta["table"]
         if lacks := set(table["needs"]) - set(response.table.columns):
             with self.remembering():
+                step = f"put its {name}.csv there"
+                if response.version:  # in kagglehub's cache
+                    step = "delete it, and the same command fetches it again"
                 raise TableRefused(
                     f"{response.table.path} has no column {min(lacks)}, so it is no table of Meta "
-                    f"Kaggle's: put its {name}.csv there"
+                    f"Kaggle's: {step}"
                 )
         if response.changed:
             self.logger.warning(
@@ -121,8 +137,21 @@ class TableSpider(KaggleSpider):
             with self.remembering():
                 yield from getattr(self, then)()
 
-    def _table_request(self, table: dict[str, Any], each: str, then: str, offset: int) -> Request:
-        known = self.meta_kaggle is not None or table["version"]
+    def failed(self, failure: Failure) -> Iterator[Any]:
+        """The errback: a table that is not in the cache any more is fetched."""
+        if isinstance(failure.value, NotInCache):
+            request: Request = failure.request  # type: ignore[attr-defined]
+            offset = int(request.url.rpartition("=")[2])
+            yield self._table_request(
+                request.meta["table"], **request.cb_kwargs, offset=offset, fetch=True
+            )
+        else:
+            yield from super().failed(failure)
+
+    def _table_request(
+        self, table: dict[str, Any], each: str, then: str, offset: int, *, fetch: bool = False
+    ) -> Request:
+        known = self.meta_kaggle is not None or (table["version"] and not fetch)
         return Request(
             f"metakaggle://tables/{table['name']}?offset={offset}",
             callback=self.tabled,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ class Commits:
         self._accounts = accounts
         self._pages = pages
         self._outbox = outbox
+        self._folder = folder
         self._stats = stats
         self._stop = stop
         #: Of pages that are put beside the crawl.
@@ -77,9 +79,8 @@ class Commits:
                 folder,
             )
         self._timer: CallLaterResult | None = None
-        #: Of a list that is one file: is there one (yes, until that is known), and was it left so?
-        self._file_there = True
-        self._kept_file = False
+        #: Is it known which pages are there? Of a list that is one file: was that left as it was?
+        self._seen = self._kept_file = False
         #: Of this run's stats, what the store has counted already.
         self._counted: dict[str, int] = {}
         self.broken = self._closing = False
@@ -102,7 +103,7 @@ class Commits:
             self.give_up(f"A feed cannot be written ({_said(error)})")
             return
         except sqlite3.Error as error:
-            self.give_up(f"The job in JOBDIR cannot be written ({error})")
+            self.give_up(unwritable(error, self._folder))
             return
         try:
             self._feeds.committed()
@@ -146,8 +147,8 @@ class Commits:
         if finished and self._kept_file:
             self._stats.set_value("kaggle/pages_kept", 1)
             logger.warning(
-                "The file of the whole list is left as an earlier crawl has made it, since %d of "
-                "its rows could not be had this time",
+                "The file of the whole list is left as an earlier crawl has made it, since that is "
+                "larger, and %d of its rows could not be had this time",
                 self._accounts.lacking(),
             )
         if not stored:
@@ -206,23 +207,26 @@ class Commits:
             return
         for page in sorted(touched):
             whole = self._store.page_is_whole(page, self._accounts.page_size, (BEYOND_SAMPLE,))
-            whole = whole and not self._would_be_less()
+            whole = whole and not self._would_be_less(page)
             if self._queue is not None:
                 self._queue.changed(page, whole=whole)
             elif whole:
                 self._pages.write(page, self._page(page))
                 self._page_written(page)
 
-    def _would_be_less(self) -> bool:
-        """Is there a file of the whole list, of another crawl, and was not all of it had now? Then
-        that stays. One of a list that was not seen whole is none."""
+    def _would_be_less(self, page: int) -> bool:
+        """Is there a larger file of the whole list, of another crawl, and was not all of it had
+        now? Then that stays. One of a list that was not seen whole is none."""
         if self._accounts.page_size == PAGE_ROWS:
             return False
         if self._accounts.count("lists_failed"):
             return True
         if self._store.get(_OURS):
             return False
-        self._kept_file = bool(self._file_there and self._accounts.lacking())
+        assert self._pages is not None
+        there = self._pages.size(page) if self._seen else math.inf
+        lacking = self._accounts.lacking() > 0
+        self._kept_file = lacking and there > self._store.page_bytes(page)
         return self._kept_file
 
     def _page(self, number: int) -> Iterator[bytes]:
@@ -237,7 +241,7 @@ class Commits:
 
     def _pages_found(self, present: set[int]) -> None:
         """So many are there; whoever is not is written."""
-        self._file_there = bool(present)
+        self._seen = True
         lost = {page for page, written in self._store.pages() if written and page not in present}
         self._accounts.touched |= lost
         if self._queue is None or self._closing:
@@ -263,6 +267,16 @@ class Commits:
             if counts and (new := value - self._counted.get(name, 0)):
                 self._store.add_count(name.removeprefix("kaggle/"), new)
                 self._counted[name] = value
+
+
+def unwritable(error: sqlite3.Error, folder: Path | None) -> str:
+    """Why what is done and pending cannot be kept."""
+    if folder is not None:
+        return f"The job in JOBDIR cannot be written ({error})"
+    return (
+        f"What is pending cannot be kept ({error}): it is in a temporary file, in the folder that "
+        "SQLITE_TMPDIR or TMPDIR names, or in JOBDIR if you give one"
+    )
 
 
 def _said(error: Exception) -> str:

@@ -243,7 +243,7 @@ class Holds:
         spent = {f: at for f, at in self._paced.items() if at - now > max(longest, _PACE)}
         spent |= {f: at for f, at in self.until.items() if at - now > longest}
         waiting = set(families)
-        if not spent or waiting - spent.keys():
+        if not spent or waiting - spent.keys() or not (waiting or due is not None):
             return ""
         first = min(spent[family] for family in waiting or spent)
         if due is not None and due - now <= longest:  # one that is asked again before that

@@ -34,6 +34,10 @@ class Pages(Protocol):
     def present(self) -> set[int]:
         """The numbers of the pages that are there; removes what killed processes left of others."""
 
+    def size(self, number: int) -> int:
+        """Bytes of a page that was there when ``present`` was called last, or has been written
+        since; 0 if it was not there."""
+
     def close(self) -> None:
         """No more waits: what is under way ends soon, done or not."""
 
@@ -89,6 +93,13 @@ class PageFiles:
             if begun and ours and not _runs(int(begun[2])):
                 path.unlink(missing_ok=True)
         return found
+
+    def size(self, number: int) -> int:
+        """Bytes of a page; 0 if it is not there."""
+        try:
+            return (self._folder / self._shape.name_of(number)).stat().st_size
+        except OSError:
+            return 0
 
     def close(self) -> None:
         """Nothing waits here."""

@@ -33,7 +33,7 @@ from twisted.internet.defer import Deferred
 from kagglecrawl.kaggle.auth import CredentialsError
 from kagglecrawl.state import codec, internals
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts, begin_run
-from kagglecrawl.state.commits import Commits
+from kagglecrawl.state.commits import Commits, unwritable
 from kagglecrawl.state.desk import Desk
 from kagglecrawl.state.feeds import FeedRefused, Feeds
 from kagglecrawl.state.holds import Holds
@@ -407,7 +407,7 @@ class KaggleScheduler(BaseScheduler):
         try:
             yield
         except sqlite3.Error as error:
-            self._give_up(f"The job in JOBDIR cannot be written ({error})")
+            self._give_up(unwritable(error, self._job.folder if self._job else None))
         except QuotasRefused as error:
             self._give_up(str(error))
 

@@ -365,6 +365,15 @@ class Store(OutcomeStore):
         )
         return (row for (row,) in found if row is not None)
 
+    def page_bytes(self, number: int) -> int:
+        """Bytes of a page as it is now."""
+        found = self._db.execute(
+            "SELECT sum(length(CAST(row AS BLOB)) + 1) FROM resource "
+            "WHERE page = ? AND verdict = 'stored'",
+            (number,),
+        ).fetchone()
+        return found[0] or 0
+
     def page_written(self, number: int) -> None:
         """A page's file is at its place."""
         self._db.execute("UPDATE page SET written = 1 WHERE number = ?", (number,))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import google_crc32c
 
-from kagglecrawl.kaggle.errors import Damaged, NoReply, Unusable
+from kagglecrawl.kaggle.errors import TOO_LARGE, Damaged, NoReply, Unusable
 from kagglecrawl.state.transfers import Meter
 from kagglecrawl.transfer.source import PIECE, Changed, Remote
 
@@ -48,7 +48,7 @@ def whole(remote: Remote, most: int, what: str) -> bytes:
     try:
         remote.tail(PIECE)  # of one that is smaller, all: one request then
         if remote.size > most:
-            raise Unusable(f"{what}: {remote.size} bytes are too many", "too_large")
+            raise Unusable(f"{what}: {remote.size} bytes are too many", TOO_LARGE)
         stream = Stream(remote, 0, 0)
         data = bytearray()
         while piece := stream.take(PIECE):

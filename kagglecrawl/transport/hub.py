@@ -79,6 +79,11 @@ class Found(NamedTuple):
     version: str
 
 
+class NotInCache(Exception):
+    """The table must be fetched, and its request has no quota family in which that would count: it
+    is to be made again, with one."""
+
+
 def check_hub(api_url: str) -> None:
     """Raise ``SettingError`` if kagglehub cannot be had to fetch Meta Kaggle from this address."""
     _address(api_url)
@@ -231,6 +236,8 @@ class Hub:
         raise Throttled(why, delay)
 
     async def _may_send(self, request: Request) -> None:
+        if not request.meta.get("family"):
+            raise NotInCache
         waited = 0.0
         while True:
             try:

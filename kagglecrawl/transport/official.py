@@ -317,6 +317,8 @@ class OfficialTransport:
     def _exception(self, call: rpc.Rpc, error: str, text: str) -> Exception:
         if error in _NO_REPLY:
             return _NO_REPLY[error](f"{call.name}: {text}")
+        if error == "too_large":
+            return Unusable(f"{call.name}: {text}", error)
         if error == "unreadable":
             return Refused(
                 f"{call.name}: the kaggle package cannot read the answer ({text}). "

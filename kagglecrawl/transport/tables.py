@@ -30,7 +30,7 @@ from scrapy.http import Response
 
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.metakaggle.folder import find_table
-from kagglecrawl.metakaggle.table import Batch, Table, TableRefused
+from kagglecrawl.metakaggle.table import Batch, Table, TableDamaged
 from kagglecrawl.transfer.disk import aside
 from kagglecrawl.transport.hub import Hub
 from kagglecrawl.transport.sending import UntilTheEnd
@@ -103,7 +103,7 @@ class TableHandler(BaseDownloadHandler):
         work = partial(self._batch, folder, name, _offset(request.url), wanted, keep)
         try:
             return TableResponse.of(request, await aside(work), version)
-        except TableRefused as error:
+        except TableDamaged as error:
             if not version or name in self._fetched_again:
                 raise
             logger.warning("%s. It is fetched again", error)

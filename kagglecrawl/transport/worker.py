@@ -223,7 +223,7 @@ def _file_of(reply: requests.Response) -> Message:
         for piece in reply.iter_content(1 << 16):
             content += piece
             if len(content) > _LARGEST_FILE:
-                return {"error": "unreadable", "text": "more than 256 MiB"}
+                return {"error": "too_large", "text": "more than 256 MiB"}
     return {"status": 200, "headers": {}, "base64": base64.b64encode(content).decode()}
 
 

@@ -53,5 +53,8 @@ class FarPages:
             raise error
         return set(self.kept)
 
+    def size(self, number: int) -> int:
+        return len(self.kept.get(number, b""))
+
     def close(self) -> None:
         self.closed = True

@@ -72,7 +72,8 @@ class Bench:
     async def get(
         self, name: str = "Competitions", offset: int | None = 0, **table: Any
     ) -> TableResponse:
-        meta = {"table": {"name": name, "columns": ASKED, "keep": "", **table}}
+        wanted = {"name": name, "columns": ASKED, "keep": "", **table}
+        meta = {"table": wanted, "family": "download"}
         return await self.handler.download_request(
             Request(f"metakaggle://tables/{name}?offset={offset}", meta=meta)
         )
