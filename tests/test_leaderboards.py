@@ -26,7 +26,8 @@ def zipped(*members: tuple[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> byte
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", how) as archive:
         for name, content in members:
-            archive.writestr(name, content)
+            # not of today: the same names of tests in all processes
+            archive.writestr(zipfile.ZipInfo(name), content, compress_type=how)
     return packed.getvalue()
 
 

@@ -132,6 +132,8 @@ def test_the_table_names_each_call_once() -> None:
 
 @by_list
 def test_lists_take_the_fields_of_a_walk(call: Rpc) -> None:
+    if call.kind == "item" and not hasattr(sdk(call)(), "page_size"):
+        return  # all of its rows come at once
     probe = Cursor.begin(call.best_page_size, Findings())
     assert call.body(**probe.fields()) == {"pageSize": call.best_page_size}
     token = probe.advance(20, 20, "t")

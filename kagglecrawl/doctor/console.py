@@ -29,6 +29,7 @@ from kagglecrawl.kaggle.errors import (
     NoReply,
     Throttled,
 )
+from kagglecrawl.units import duration
 
 #: Scrapy's finish reason where nothing may be sent for longer than KAGGLE_MAX_WAIT.
 SPENT = "kaggle_quota"
@@ -151,7 +152,7 @@ def _credentials(evidence: Evidence) -> str:
 def _wait_asked(error: Throttled) -> str:
     if error.delay is None:
         return "Kaggle does not say how long to wait"
-    return f"Kaggle asks to wait {error.delay:.0f} s"
+    return f"Kaggle asks to wait {duration(error.delay)}"
 
 
 def _anonymous(evidence: Evidence) -> tuple[int, list[str]]:

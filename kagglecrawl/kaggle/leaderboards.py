@@ -209,9 +209,15 @@ class _Table:
     def __iter__(self) -> Iterator[_Line]:
         self.rows = self.unread = 0
         nameless = not self.columns & {"id", "team"}
-        lines = filter(None, self._read())
-        next(lines)
+        lines = self._read()
+        next(filter(None, lines))
+        blank = 0
         for cells in lines:
+            if not cells:
+                blank += 1
+                if blank > _MOST_UNREAD:
+                    raise _bad("it is mostly blank lines")
+                continue
             if len(cells) != self._width:
                 if any("\n" in cell for cell in cells):
                     raise _bad("it has a quote that does not end where its cell ends")

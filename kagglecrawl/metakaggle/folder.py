@@ -21,6 +21,8 @@ from kagglecrawl.units import amount
 #: A table that unpacks to more than so many times its size is none of Kaggle's (theirs: 3 to 10).
 _MOST_RATIO = 200
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}", re.ASCII)
+#: How the files that hold a table may end, the one that is taken first.
+_ENDINGS = (".csv", ".csv.zip", ".zip")
 _BLOCK = 1 << 20
 #: What zipfile raises for an archive that is damaged, encrypted or of a kind that it cannot read.
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
@@ -36,7 +38,7 @@ def find_table(folder: Path, name: str, cache: Path) -> Path:
     """
     if not _NAME.fullmatch(name):
         raise TableRefused(f"Meta Kaggle has no table {name!a}: names are such as Competitions")
-    for path in (folder / f"{name}{suffix}" for suffix in (".csv", ".csv.zip", ".zip")):
+    for path in (folder / f"{name}{ending}" for ending in _ENDINGS):
         try:
             if not path.is_file():
                 continue
@@ -60,6 +62,11 @@ def tables(folder: Path) -> list[str]:
         if each.name.partition(".")[2] in {"csv", "csv.zip"} and each.is_file()
     }
     return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def has_table(folder: Path, name: str) -> bool:
+    """Is there something that ``find_table`` would take for the table? Raises ``OSError``."""
+    return any((folder / f"{name}{end}").exists() for end in _ENDINGS)
 
 
 def _absent(folder: Path, name: str) -> str:

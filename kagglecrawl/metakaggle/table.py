@@ -199,8 +199,8 @@ class Table:
         keep: Callable[[dict[str, str]], bool] | None,
         *,
         most_bytes: int = 64 << 20,
-        most_rows: int = 2000,
-        most_text: int = 8 << 20,
+        most_rows: int = 500,
+        most_text: int = 1 << 20,
     ) -> Batch:
         """Read records from the one at byte ``offset`` on (0: the first), one at least, until
         ``most_bytes`` of the file were read, or ``most_rows`` kept, or ``most_text`` characters of

@@ -356,7 +356,7 @@ class KaggleSpider(Remembering):
         """
         lease = leases.current()
         if self.page_shape.whole:
-            if after is End.LAST and lease is not None:
+            if after is End.LAST and lease is not None and self.page_place is not None:
                 lease.covered = (0, self.page_shape.rows)
             return
         stop = after.start if isinstance(after, Cursor) else here.start + max(rows, here.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -13,10 +14,11 @@ from uuid import uuid4
 
 from scrapy import Request
 from scrapy.http import Response
+from twisted.python.failure import Failure
 
 from kagglecrawl.items import Board, Competition, record_of
 from kagglecrawl.kaggle import lenient, rpc
-from kagglecrawl.kaggle.errors import UNAUTHORIZED, CredentialsRefused, StopCrawl
+from kagglecrawl.kaggle.errors import UNAUTHORIZED, CredentialsRefused, KaggleError, StopCrawl
 from kagglecrawl.kaggle.leaderboards import Board as Leaderboard
 from kagglecrawl.kaggle.leaderboards import NoBoard, read_board
 from kagglecrawl.kaggle.names import safe_name
@@ -38,6 +40,7 @@ from kagglecrawl.spiders.competition_heads import COLUMNS, Head, of_api, of_tabl
 from kagglecrawl.spiders.competitions_args import EVERYTHING, GROUPS, CompetitionsArguments
 from kagglecrawl.spiders.remembering import NEXT_STEP_PRIORITY
 from kagglecrawl.spiders.tables import TableSpider
+from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import UNREADABLE
 from kagglecrawl.state.ledger import WHOLE_LIST
 from kagglecrawl.transfer.disk import aside
@@ -213,11 +216,14 @@ class CompetitionsSpider(TableSpider):
     async def board(self, key: str, so_far: dict[str, Any], reply: bytes) -> AsyncIterator[Any]:
         """DownloadLeaderboard's reply, a zip with a CSV. A large one takes seconds to read."""
         try:
-            board = await aside(partial(read_board, reply, is_max=so_far["is_max"]))
+            async with self._reading:
+                board = await aside(partial(read_board, reply, is_max=so_far["is_max"]))
         except NoBoard as error:
             self.logger.warning("No leaderboard of %s: %s", key, error)
             outputs = self.no_board(key, so_far, error.slug, error.csv)
         else:
+            if self.changed_only and not await self._is_in_store(key, len(board.csv)):
+                so_far = {**so_far, "gone": True}
             outputs = self._had(key, so_far, board)
         for output in outputs:
             yield output
@@ -296,7 +302,9 @@ class CompetitionsSpider(TableSpider):
         whole list one in there, named after the arguments."""
         if self.args.slugs or self.args.sample or self.changed_only:
             return None
-        narrowed = [f"{name}={self.given[name]}" for name in self.args.narrowed()]
+        given = self.args.narrowed()
+        words = {name: "true" if value is True else value for name, value in given.items()}
+        narrowed = [f"{name}={word}" for name, word in words.items()]
         return safe_name(quote(",".join(narrowed), safe="=, ")) if narrowed else ""
 
     @property
@@ -327,6 +335,11 @@ class CompetitionsSpider(TableSpider):
         return f"{self.config.output(self.name)}/{file_of(key)}"
 
     @cached_property
+    def _reading(self) -> asyncio.Lock:
+        """Leaderboards are read one after the other: a large one takes much memory."""
+        return asyncio.Lock()
+
+    @cached_property
     def _run(self) -> str:
         """Tells this process's run from others."""
         return uuid4().hex
@@ -355,13 +368,17 @@ class CompetitionsSpider(TableSpider):
         """Is the whole board at its place, if it is wanted and there is one?"""
         if self.args.leaderboard != "full" or not record["board"]["bytes"]:
             return True
-        place, bucket = self._place(key), self.bucket
-        if bucket is None:
+        if self.bucket is None:
             return self._is_on_disk(key, record["board"])
-        destination = self.config.destination
-        assert destination is not None
-        found = await aside(partial(bucket.head, destination.key_of(place)))
-        return found is not None and found.size == record["board"]["bytes"]
+        return await self._is_in_store(key, record["board"]["bytes"])
+
+    async def _is_in_store(self, key: str, size: int) -> bool:
+        """True as well where there is no store, or no board goes there."""
+        bucket, destination = self.bucket, self.config.destination
+        if bucket is None or destination is None or self.args.leaderboard != "full":
+            return True
+        found = await aside(partial(bucket.head, destination.key_of(self._place(key))))
+        return found is not None and found.size == size
 
     def _is_on_disk(self, key: str, board: Board) -> bool:
         try:
@@ -386,6 +403,17 @@ class CompetitionsSpider(TableSpider):
             meta={"key": request.meta["key"]},
             cb_kwargs={"again": again},
         )
+
+    def failed(self, failure: Failure) -> Output:
+        """The errback. What becomes of a look at the credentials says nothing of the competition:
+        where that fails, it is asked for by the next run."""
+        again = failure.request.cb_kwargs.get("again")  # type: ignore[attr-defined]
+        error = failure.value
+        if again is None or isinstance(error, StopCrawl):
+            yield from super().failed(failure)
+        else:
+            self.logger.warning("Failed %s: %s", again["key"], error)
+            leases.declare_failed(error.slug if isinstance(error, KaggleError) else "no_reply")
 
     def answered(self, _: Response, again: dict[str, Any]) -> Output:
         """The credentials are good, so the refusal was of this competition; unless they are others

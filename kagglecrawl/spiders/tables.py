@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from twisted.python.failure import Failure
 from kagglecrawl.arguments import Arguments
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.kaggle.paging import End
-from kagglecrawl.metakaggle.folder import tables
+from kagglecrawl.metakaggle.folder import has_table
 from kagglecrawl.metakaggle.table import TableRefused
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import leases
@@ -53,12 +54,14 @@ class TableSpider(KaggleSpider):
         folder: Path | None = args.meta_kaggle  # type: ignore[attr-defined]
         if folder is None:
             check_hub(config.api_url)
-        elif lacks := set(cls.tables) - set(tables(folder)):
-            name = min(lacks)
-            raise SettingError(
-                f"meta_kaggle={folder} has neither {name}.csv nor {name}.csv.zip: name the folder "
-                "that has it, or leave meta_kaggle out to have it fetched"
-            )
+        else:
+            for name in cls.tables:
+                with suppress(OSError):  # reading it will tell
+                    if not has_table(folder, name):
+                        raise SettingError(
+                            f"meta_kaggle={folder} has no {name}.csv (nor that in a zip): name the "
+                            "folder that has it, or leave meta_kaggle out to have it fetched"
+                        )
 
     @property
     def meta_kaggle(self) -> Path | None:
@@ -131,7 +134,7 @@ class TableSpider(KaggleSpider):
             return
         self.list_ended(name, End.LAST)
         lease = leases.current()
-        if lease is not None and self.page_shape.whole:
+        if lease is not None and self.page_shape.whole and self.page_place is not None:
             lease.covered = (0, self.page_shape.rows)
         if then:
             with self.remembering():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -224,9 +223,12 @@ class Commits:
         if self._store.get(_OURS):
             return False
         assert self._pages is not None
-        there = self._pages.size(page) if self._seen else math.inf
-        lacking = self._accounts.lacking() > 0
-        self._kept_file = lacking and there > self._store.page_bytes(page)
+        if not self._accounts.lacking():
+            return False
+        if not self._seen:  # it is looked at again when that is known
+            self._accounts.touched.add(page)
+            return True
+        self._kept_file = self._pages.size(page) > self._store.page_bytes(page)
         return self._kept_file
 
     def _page(self, number: int) -> Iterator[bytes]:

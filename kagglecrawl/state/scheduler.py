@@ -370,7 +370,8 @@ class KaggleScheduler(BaseScheduler):
     def _ended(self, request: Request) -> None:
         """The engine is through with a request, its callback and its items."""
         lease = lease_of(request)
-        if lease is not None and self._is_open(lease) and not self._commits.broken:
+        at_it = self._opened and not self._commits.broken
+        if lease is not None and self._is_open(lease) and at_it:
             with self._writing():
                 try:
                     self._acknowledge(lease)
