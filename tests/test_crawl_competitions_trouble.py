@@ -151,3 +151,25 @@ def test_a_file_that_ends_within_a_record_ends_the_crawl(crawler: Crawler, world
     rest = crawler("-a", "leaderboard=none", *job)
     assert rest.code == 0, rest.log
     check_rows(rest.rows, of_table(world), board=False)
+
+
+def test_what_is_held_for_hours_stops_nothing_that_needs_it_not(
+    crawler: Crawler, faults: Faults
+) -> None:
+    faults.add(Rule(Fault("status", 429, retry_after=4000), BOARD))
+    spent = crawler()
+    assert spent.code == 4, spent.log
+    done = crawler("-a", "leaderboard=none", "-a", "pages_api=never")
+    assert done.code == 0, done.log
+    assert not done.stats("kaggle/requests")
+
+
+def test_a_job_knows_its_folder_wherever_it_is_gone_on_with(
+    crawler: Crawler, scrapy: Run, tmp_path: Path
+) -> None:
+    options = ("-a", "leaderboard=none", "-a", "pages_api=never", "-s", f"JOBDIR={tmp_path}/job")
+    crawler(*options, "-o", str(tmp_path / "out.jsonl"))
+    elsewhere = crawler.command(*options, "-o", str(tmp_path / "out.jsonl"), meta=False)
+    done = scrapy(*elsewhere, "-a", "meta_kaggle=tests", env=crawler.env())
+    assert done.code == 2, "it is no folder of the kind, and not that of the job"
+    assert str(Path("tests").absolute()) in done.log

@@ -96,6 +96,13 @@ def test_a_pipeline_knows_neither_the_scheduler_nor_a_spider(path: Path) -> None
     assert not [each for each in imported(path) if any(below(each, name) for name in others)]
 
 
+@pytest.mark.parametrize("path", python_files(PACKAGE / "metakaggle"), ids=relative)
+def test_tables_are_read_whoever_asks(path: Path) -> None:
+    allowed = tuple(f"kagglecrawl.{name}" for name in ("metakaggle", "kaggle", "units"))
+    ours = {module for module in imported(path) if below(module, "kagglecrawl")}
+    assert not {module for module in ours if not any(below(module, each) for each in allowed)}
+
+
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|PRAGMA|CREATE (TABLE|INDEX))\b")
 
 

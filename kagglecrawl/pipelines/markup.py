@@ -17,7 +17,7 @@ def _names(names: str) -> frozenset[str]:
 
 CONTAINERS = _names(
     "address article aside body button center details dialog div fieldset figcaption figure footer"
-    " form header hgroup html main nav section summary"
+    " form header hgroup html legend main menu nav section summary"
 )
 BLOCKS = _names(
     "blockquote caption dd dl dt h1 h2 h3 h4 h5 h6 li ol p pre table tbody td tfoot th thead tr ul"
