@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from kagglecrawl.arguments import ArgumentError
 from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
+from kagglecrawl.spiders.competitions_args import CompetitionsArguments
 from tests.competition_crawls import (
     BOARD,
     PAGES,
@@ -326,12 +328,11 @@ def test_a_table_that_is_none(crawler: Crawler, content: str | None, said: str) 
     ],
     ids=str,
 )
-def test_wrong_arguments_are_one_sentence(scrapy: Run, args: tuple[str, ...], said: str) -> None:
-    given = [word for arg in args for word in ("-a", arg)]
-    done = scrapy("crawl", "competitions", *given)
-    assert done.code == 2, done.log
-    assert said in done.sentence
-    assert len(done.sentence.splitlines()) == 1
+def test_wrong_arguments_are_one_sentence(args: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        CompetitionsArguments.parse(dict(arg.split("=") for arg in args))
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 # -- real data -------------------------------------------------------------------------------------

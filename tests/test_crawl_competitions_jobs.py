@@ -25,7 +25,7 @@ from tests.competition_crawls import (
 from tests.conftest import ROOT, Run, clean_env
 from tests.stores import Store
 
-KILLS = 6
+KILLS = 3
 
 
 def killed(crawler: Crawler, words: list[str], seconds: float) -> int | None:
