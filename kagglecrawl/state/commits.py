@@ -218,6 +218,7 @@ class Commits:
         now? Then that stays. One of a list that was not seen whole is none."""
         if self._accounts.page_size == PAGE_ROWS:
             return False
+        self._kept_file = False
         if self._accounts.count("lists_failed"):
             return True
         if self._store.get(_OURS):
