@@ -41,6 +41,7 @@ def test_tables_are_there_when_the_command_runs(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     world.write_meta_kaggle(tmp_path / "expected", schema="2022")
     expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
+    expected[".replica"] = b""
     assert json.loads(done.stdout) == [302, sorted(expected)]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
 
@@ -56,6 +57,8 @@ def test_mistakes_are_told_in_one_sentence(
     for args, message in (
         (["--competitions", "-1"], "--competitions must be at least 0"),
         (["--meta-kaggle", str(file)], f"Cannot write into the folder '{file}': File exists"),
+        (["--meta-kaggle", str(tmp_path)], "has files that are none of the replica's"),
+        (["--meta-schema", "2022"], "that --meta-kaggle DIR writes"),
         (["--meta-schema", "2019"], "invalid choice: '2019'"),
         (["--leaderboard", "none"], "invalid choice: 'none'"),
     ):

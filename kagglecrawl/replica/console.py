@@ -98,6 +98,8 @@ def _build(opts: argparse.Namespace) -> Replica:
     faults.add(*broken)
     if opts.meta_kaggle is not None:
         _write_meta_kaggle(world, opts)
+    elif opts.meta_schema != "2025":
+        raise Mistake("--meta-schema is of the tables that --meta-kaggle DIR writes: give that too")
     behaviour = Behaviour(
         opts.paging,
         opts.max_page_size,
@@ -117,7 +119,15 @@ def _build(opts: argparse.Namespace) -> Replica:
 
 def _write_meta_kaggle(world: World, opts: argparse.Namespace) -> None:
     folder = Path(opts.meta_kaggle)
+    marker = folder / ".replica"
     try:
+        if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
+            raise Mistake(
+                f"The folder {str(folder)!r} has files that are none of the replica's, which it "
+                "would replace: name a new one for --meta-kaggle"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.touch()
         world.write_meta_kaggle(folder, schema=opts.meta_schema, zipped=opts.zipped_files)
     except OSError as failure:
         raise Mistake(f"Cannot write into the folder {str(folder)!r}: {failure.strerror}") from None
