@@ -113,7 +113,6 @@ def test_every_file_for_the_least_requests(
         (Faults.mild, BY_PAGE, 1),
         (Faults.mild, BY_TOKEN, 2),
         (Faults.harsh, BY_PAGE, 1),
-        (Faults.harsh, BY_TOKEN, 1),
         (Faults.harsh, BY_TOKEN, 2),
         (Faults.harsh, BY_PAGE, 8),
     ],
