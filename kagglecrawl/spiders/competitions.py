@@ -10,15 +10,12 @@ from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from scrapy import Request
-from scrapy.http import Response
-from twisted.python.failure import Failure
 
 from kagglecrawl.items import Board, Competition, record_of
 from kagglecrawl.kaggle import lenient, rpc
-from kagglecrawl.kaggle.errors import UNAUTHORIZED, CredentialsRefused, KaggleError, StopCrawl
+from kagglecrawl.kaggle.errors import UNAUTHORIZED
 from kagglecrawl.kaggle.leaderboards import Board as Leaderboard
 from kagglecrawl.kaggle.leaderboards import NoBoard, read_board
 from kagglecrawl.kaggle.names import safe_name
@@ -38,15 +35,14 @@ from kagglecrawl.spiders.competition_boards import (
 )
 from kagglecrawl.spiders.competition_heads import COLUMNS, Head, of_api, of_table, with_sections
 from kagglecrawl.spiders.competitions_args import EVERYTHING, GROUPS, CompetitionsArguments
-from kagglecrawl.spiders.remembering import NEXT_STEP_PRIORITY
+from kagglecrawl.spiders.doubting import DoubtingSpider
 from kagglecrawl.spiders.tables import TableSpider
-from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import UNREADABLE
 from kagglecrawl.state.ledger import WHOLE_LIST
 from kagglecrawl.transfer.disk import aside
 
 
-class CompetitionsSpider(TableSpider):
+class CompetitionsSpider(TableSpider, DoubtingSpider):
     """``scrapy crawl competitions``: no request for what Meta Kaggle has, one per leaderboard, and
     one for the pages of a competition whose Overview it lacks."""
 
@@ -56,6 +52,7 @@ class CompetitionsSpider(TableSpider):
     args: CompetitionsArguments
     page_shape = PageShape.one_file("competitions.jsonl")
     tables = ("Competitions",)
+    proof = rpc.LIST_COMPETITIONS
 
     async def start(self) -> AsyncIterator[Any]:
         """The table; or the API's list, or GetCompetition for each of ``slugs``."""
@@ -71,7 +68,7 @@ class CompetitionsSpider(TableSpider):
         elif self.args.slugs:
             for slug in self.args.slugs:
                 self.accounts.discover(slug)
-                yield self.fetch(rpc.GET_COMPETITION, "described", slug, competition_name=slug)
+                yield self.fetch(rpc.GET_COMPETITION, "described", slug, **self.fields_of(slug))
         else:
             group = GROUPS[self.args.group or EVERYTHING]
             yield self.rows(rpc.LIST_COMPETITIONS, each="listed_row", paged=True, group=group)
@@ -179,7 +176,7 @@ class CompetitionsSpider(TableSpider):
         pages = so_far["asks"][0] == "pages"
         call = rpc.LIST_COMPETITION_PAGES if pages else rpc.DOWNLOAD_LEADERBOARD
         then, otherwise = ("pages", "no_pages") if pages else ("board", "no_board")
-        return self.fetch(call, then, key, so_far, otherwise=otherwise, competition_name=key)
+        return self.fetch(call, then, key, so_far, otherwise=otherwise, **self.fields_of(key))
 
     async def known(
         self, key: str, so_far: dict[str, Any], record: dict[str, Any] | None
@@ -340,11 +337,6 @@ class CompetitionsSpider(TableSpider):
         return asyncio.Lock()
 
     @cached_property
-    def _run(self) -> str:
-        """Tells this process's run from others."""
-        return uuid4().hex
-
-    @cached_property
     def _met(self) -> set[str]:
         """Those of ``slugs`` that were in the table, in this run."""
         return set()
@@ -386,54 +378,9 @@ class CompetitionsSpider(TableSpider):
         except OSError:
             return False
 
-    def before_stopping(self, error: StopCrawl, request: Request) -> Request | None:
-        """Before the crawl ends for a 401, Kaggle is asked something that it answers to everybody
-        whom it knows: it may have been about this competition alone. Nothing that was answered
-        before it tells: a token may be revoked at any moment."""
-        call = rpc.TABLE.get(request.meta.get("rpc", ""))
-        if not isinstance(error, CredentialsRefused) or call is None or call.kind != "item":
-            return None
-        again = {"rpc": request.meta["rpc"], "run": self._run, **request.cb_kwargs}
-        return self._request(
-            rpc.LIST_COMPETITIONS,
-            {"page": 1},
-            callback=self.answered,
-            dont_filter=True,
-            priority=NEXT_STEP_PRIORITY,
-            meta={"key": request.meta["key"]},
-            cb_kwargs={"again": again},
-        )
-
-    def failed(self, failure: Failure) -> Output:
-        """The errback. What becomes of a look at the credentials says nothing of the competition:
-        where that fails, it is asked for by the next run."""
-        again = failure.request.cb_kwargs.get("again")  # type: ignore[attr-defined]
-        error = failure.value
-        if again is None or isinstance(error, StopCrawl):
-            yield from super().failed(failure)
-        else:
-            self.logger.warning("Failed %s: %s", again["key"], error)
-            leases.declare_failed(error.slug if isinstance(error, KaggleError) else "no_reply")
-
-    def answered(self, _: Response, again: dict[str, Any]) -> Output:
-        """The credentials are good, so the refusal was of this competition; unless they are others
-        than at that time, since the crawl was ended and begun again."""
-        key = again["key"]
-        if again["run"] == self._run:
-            if again["otherwise"]:
-                yield from getattr(self, again["otherwise"])(key, again["row"], UNAUTHORIZED)
-            else:
-                self.accounts.skip(key, UNAUTHORIZED)
-            return
-        yield self.fetch(
-            rpc.TABLE[again["rpc"]],
-            again["then"],
-            key,
-            again["row"],
-            again=True,
-            otherwise=again["otherwise"],
-            competition_name=key,
-        )
+    def fields_of(self, key: str) -> dict[str, Any]:
+        """Calls name a competition by its slug."""
+        return {"competition_name": key}
 
 
 #: Before the slug, in the job's count of those that were asked for and found.
