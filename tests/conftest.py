@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.truth import DatasetTruth
+from tests import warm
 
 #: Real S3 stores, for those who ask for one.
 pytest_plugins = ["tests.stores"]
@@ -78,21 +77,13 @@ def scrapy(tmp_path: Path) -> Run:
     """Run ``scrapy …`` in the project, with nothing of Kaggle's configured but ``env``."""
 
     def run(*args: str, env: dict[str, str] | None = None, timeout: float = 120) -> Crawl:
-        done = subprocess.run(
-            [sys.executable, "-W", "error::ResourceWarning", "-m", "scrapy", *args],
-            cwd=ROOT,
-            env=clean_env(tmp_path, **(env or {})),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        given = clean_env(tmp_path, **(env or {}))
+        code, log = warm.run("scrapy", *args, cwd=ROOT, env=given, timeout=timeout)
         feed = tmp_path / "out.jsonl"
         # not splitlines, which takes U+2028 in a text for the end of a line
         lines = feed.read_text(encoding="utf-8").split("\n") if feed.exists() else []
         rows = [json.loads(line) for line in lines if line]
-        return Crawl(done.returncode, done.stdout, rows)
+        return Crawl(code, log, rows)
 
     return run
 

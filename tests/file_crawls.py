@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +11,9 @@ from typing import Any
 
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.truth import DatasetTruth
+from tests import warm
 from tests.conftest import QUICK, ROOT, clean_env, record
+from tests.warm import Process
 
 Row = dict[str, Any]
 #: Below the workspace; in it is a folder for each dataset.
@@ -97,17 +97,12 @@ LOG = "log.txt"
 
 
 @contextmanager
-def crawling(replica: Replica, home: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+def crawling(replica: Replica, home: Path, *args: str) -> Iterator[Process]:
     """A crawl with files whose log goes to a file in ``home``, behind what is there."""
     options = (*QUICK, *FILES, "-s", f"WORKSPACE={home / 'workspace'}", *args)
     with (home / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scrapy", "crawl", "datasets", *options],
-            cwd=ROOT,
-            env=clean_env(home, **replica.crawler_env()),
-            stdout=log,
-            stderr=log,
-        )
+        env = clean_env(home, **replica.crawler_env())
+        process = warm.start("scrapy", "crawl", "datasets", *options, cwd=ROOT, env=env, output=log)
     try:
         yield process
     finally:

@@ -54,7 +54,7 @@ class Circles(BaseHTTPRequestHandler):
 def kaggle() -> Iterator[dict[str, str]]:
     Circles.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Circles) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             url = f"http://127.0.0.1:{server.server_port}/api"

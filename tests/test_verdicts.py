@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import pytest
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
 from kagglecrawl.state.store import FILE, Store
+from tests import warm
 from tests.conftest import ROOT, Run, by_ref, clean_env, record
 from tests.killing.look import MINIMUM, of_store
 from tests.killing.site import Answer, Site
@@ -46,22 +45,15 @@ def start(tmp_path: Path) -> Start:
     def run(site: Site | str, fault: str = "", path: str = "/one", told: str = "") -> Seen:
         url = site if isinstance(site, str) else site.url
         feed, job = tmp_path / "out.jsonl", tmp_path / "job"
-        done = subprocess.run(
-            [
-                *(sys.executable, "-W", "error::ResourceWarning", "-m", "scrapy", "crawl"),
-                *("faulty", "-a", f"url={url}", "-a", f"fault={fault}", "-a", f"path={path}"),
-                *("-s", "SPIDER_MODULES=tests.killing.faulty", "-s", f"JOBDIR={job}"),
-                *("-o", str(feed)),
-            ],
+        code, log = warm.run(
+            *("scrapy", "crawl", "faulty"),
+            *("-a", f"url={url}", "-a", f"fault={fault}", "-a", f"path={path}"),
+            *("-s", "SPIDER_MODULES=tests.killing.faulty", "-s", f"JOBDIR={job}"),
+            *("-o", str(feed)),
             cwd=ROOT,
             env=clean_env(tmp_path, FAULT=told),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
         )
-        assert done.returncode == 0, done.stdout
+        assert code == 0, log
         assert not of_store(job)
         lines = feed.read_text(encoding="utf-8").splitlines() if feed.exists() else []
         with closing(Store.look(job / FILE)) as store:
@@ -75,7 +67,7 @@ def start(tmp_path: Path) -> Start:
                 },
                 failed=list(store.failed_requests()),
                 open=store.open_requests(),
-                log=done.stdout,
+                log=log,
             )
 
     return run

@@ -6,7 +6,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,11 @@ from kagglecrawl.replica.faults import Fault, Rule
 from kagglecrawl.replica.faults import Faults as Trouble
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
+from tests import warm
 from tests.conftest import NO_FILES, QUICK, ROOT, clean_env
 from tests.killing.look import MINIMUM, Faults, Truth, of_ledger, of_store
 from tests.killing.shapes import Shape, workspace
+from tests.warm import Process
 
 #: Seconds after which a crawl is taken to hang.
 _TIMEOUT = 120
@@ -157,22 +158,23 @@ class Job:
             env["KILL_AT"] = str(kill)
         if self.commit_every is not None:
             env["COMMIT_EVERY"] = str(self.commit_every)
-        command = [
-            *(sys.executable, "-W", "error::ResourceWarning", "-m", "tests.killing.victim"),
-            *("crawl", "datasets", *QUICK, *NO_FILES, "-s", f"JOBDIR={self.job_folder}"),
+        command = (
+            *(
+                "tests.killing.victim",
+                "crawl",
+                "datasets",
+                *QUICK,
+                *NO_FILES,
+                "-s",
+                f"JOBDIR={self.job_folder}",
+            ),
             *("-s", f"WORKSPACE={workspace(self.folder)}", *self.shape.options(self.folder)),
             *self.options,
-        ]
+        )
         log = self.folder / f"start-{self.starts}.log"
         with log.open("wb") as output:
-            child = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=clean_env(self.folder, **env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+            given = clean_env(self.folder, **env)
+            child = warm.start(*command, cwd=ROOT, env=given, output=output)
             try:
                 if kill is not None and kill.point == "outside":
                     self._kill_after(child, kill)
@@ -185,7 +187,7 @@ class Job:
         text = log.read_text(encoding="utf-8", errors="replace")
         return Outcome(code == -signal.SIGKILL, code, text)
 
-    def _kill_after(self, child: subprocess.Popen[bytes], kill: Kill) -> None:
+    def _kill_after(self, child: Process, kill: Kill) -> None:
         """Kill it when it has made so many requests, if it does not end before."""
         wanted = self.requests() + kill.passes
         while child.poll() is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import bz2
 import re
+import struct
 import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -93,23 +94,42 @@ def refused(name: str, data: bytes, words: str) -> Case:
     return Case(name, data, refused=words)
 
 
-def endless(name: str, size: int, *, bzip2: bool = False, said: int | None = None) -> Entry:
-    """A member of so many zeros, never held in memory; ``said`` is what the directory says."""
-    packer = bz2.BZ2Compressor() if bzip2 else zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    piece, packed, crc32 = bytes(MIB), b"", 0
+@cache
+def deflated(head: bytes, size: int) -> bytes:
+    """What begins so and goes on with zeros, never held in memory."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    begun = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    # depends on nothing before it, so it can be repeated, which is quicker than packing it again
+    piece = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return begun + piece * (size // MIB) + packer.flush()
+
+
+@cache
+def bzipped(size: int) -> bytes:
+    """So many zeros."""
+    packer = bz2.BZ2Compressor()
+    return b"".join([*(packer.compress(bytes(MIB)) for _ in range(size // MIB)), packer.flush()])
+
+
+@cache
+def checksum(head: bytes, size: int) -> int:
+    """The CRC-32 of what begins so and goes on with zeros."""
+    crc32 = zlib.crc32(head)
     for _ in range(size // MIB):
-        packed += packer.compress(piece)
-        crc32 = zlib.crc32(piece, crc32)
-    packed += packer.flush()
-    method = BZIP2 if bzip2 else 8
-    return Entry(name, b"", method, stored=packed, size=said or size, crc32=crc32)
+        crc32 = zlib.crc32(bytes(MIB), crc32)
+    return crc32
+
+
+def endless(name: str, size: int, *, bzip2: bool = False, said: int | None = None) -> Entry:
+    """A member of so many zeros; ``said`` is what the directory says."""
+    packed, method = (bzipped(size), BZIP2) if bzip2 else (deflated(b"", size), 8)
+    return Entry(name, b"", method, stored=packed, size=said or size, crc32=checksum(b"", size))
 
 
 def gzip_of_zeros(head: bytes, size: int) -> bytes:
     """What begins so and goes on with zeros, in gzip."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    pieces = [packer.compress(head), *(packer.compress(bytes(MIB)) for _ in range(size // MIB))]
-    return b"".join([*pieces, packer.flush()])
+    end = struct.pack("<II", checksum(head, size), len(head) + size)
+    return b"\x1f\x8b\x08\0\0\0\0\0\2\xff" + deflated(head, size) + end
 
 
 def patched(data: bytes, at: int, value: bytes) -> bytes:

@@ -219,7 +219,7 @@ def until(process: subprocess.Popen[str], words: str) -> str:
 
 def test_without_a_job_nothing_is_left(archive: Made, tmp_path: Path) -> None:
     with Trial(archive, tmp_path, hanging(archive), PATIENT) as trial:
-        with trial.running(None, "-s", "JOBDIR=") as process:
+        with trial.running("-s", "JOBDIR=") as process:
             wait_until(lambda: trial.replica.stats()["faults"].get("drip", 0) == 1)
             process.send_signal(signal.SIGINT)
             outcome = trial.end(process)

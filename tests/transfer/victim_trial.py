@@ -20,12 +20,14 @@ from kagglecrawl.replica.faults import Faults
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World, published
 from kagglecrawl.state.store import FILE, MemberRow, Store, TransferRow
+from tests import warm
 from tests.conftest import QUICK, ROOT, clean_env
 from tests.killing.trial import Kill, Outcome
 from tests.transfer.victim_archive import Made
 from tests.transfer.victim_storage import Sent, Spans
 
 REF = "me/set"
+VICTIM = "tests.transfer.victim"
 #: Seconds for what takes one or two.
 _TIMEOUT = 60
 _POLL = 0.002
@@ -77,17 +79,27 @@ class Trial:
 
     def start(self, kill: Kill | None = None) -> Outcome:
         """Run the crawl until it ends or dies; ``outside`` counts MiB that storage has sent."""
-        with self.running(kill) as process:
-            if kill is not None and kill.point == "outside":
-                wanted = self.sent.total() + (kill.passes << 20)
-                while process.poll() is None and self.sent.total() < wanted:
-                    time.sleep(_POLL)
+        with tempfile.TemporaryFile() as log:
+            words, env = self._command(kill)
+            process = warm.start(VICTIM, *words, cwd=ROOT, env=env, output=log)
+            try:
+                if kill is not None and kill.point == "outside":
+                    wanted = self.sent.total() + (kill.passes << 20)
+                    while process.poll() is None and self.sent.total() < wanted:
+                        time.sleep(_POLL)
+                    process.kill()
+                code: int | None = process.wait(_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
                 process.kill()
-            return self.end(process)
+                process.wait()
+            log.seek(0)
+            text = log.read().decode(errors="replace")
+        return Outcome(code == -signal.SIGKILL, code, text)
 
-    @contextmanager
-    def running(self, kill: Kill | None = None, *more: str) -> Iterator[subprocess.Popen[str]]:
-        """The crawl, under way; killed at the end of the block if it still is."""
+    def _command(self, kill: Kill | None) -> tuple[list[str], dict[str, str]]:
+        """What the next process is given, and its environment."""
         self.starts += 1
         env = self.replica.crawler_env()
         if kill is not None and kill.point != "outside":
@@ -95,16 +107,21 @@ class Trial:
         if self.commit_every is not None:
             env["COMMIT_EVERY"] = str(self.commit_every)
         settings = ("WORKSPACE_MIN_FREE=0", f"JOBDIR={self.job}", f"WORKSPACE={self.workspace}")
+        words = [
+            *("crawl", "datasets", *QUICK, "-o", str(self.folder / "rows.jsonl")),
+            *(word for setting in settings for word in ("-s", setting)),
+            *self.options,
+        ]
+        return words, clean_env(self.folder, **env)
+
+    @contextmanager
+    def running(self, *more: str) -> Iterator[subprocess.Popen[str]]:
+        """The crawl, under way; killed at the end of the block if it still is."""
+        words, env = self._command(None)
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-W", "error::ResourceWarning", "-m", "tests.transfer.victim"),
-                *("crawl", "datasets", *QUICK, "-o", str(self.folder / "rows.jsonl")),
-                *(word for setting in settings for word in ("-s", setting)),
-                *self.options,
-                *more,
-            ],
+            [sys.executable, "-W", "error::ResourceWarning", "-m", VICTIM, *words, *more],
             cwd=ROOT,
-            env=clean_env(self.folder, **env),
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
