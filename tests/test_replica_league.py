@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ SMALL = LeagueShape(teams=40)
 START = 5118174
 #: Real episodes tell so many at most.
 MOST = 1000
+GOLDEN = "ec3f73125bbeaad568f5456e8f01ddf712fd636e199ce446f4db8f0cb56560ed"
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def test_it_depends_on_seed_slug_and_shape_alone(league: League) -> None:
     ]
     assert first not in map(text, others)
     # a change of it changes every figure that was measured on it, and the tests of crawls
-    assert first == "GOLDEN"
+    assert first == GOLDEN
 
 
-@pytest.mark.parametrize(("teams", "seeds"), [(3, 10), (12, 10), (40, 5)])
+@pytest.mark.parametrize(("teams", "seeds"), [(3, 5), (12, 5), (40, 2)])
 def test_every_team_is_found_through_opponents(teams: int, seeds: int) -> None:
     for seed in range(seeds):
         league = League(seed, shape=LeagueShape(teams=teams))
@@ -97,7 +97,8 @@ def test_teams_are_ranked_by_their_best_submission(league: League) -> None:
     start = league.team(START)
     assert start is not None
     assert start.rank == SMALL.teams // 2 + 1, "of the middle"
-    assert league.team(1) is league.submission(1) is None
+    assert league.team(1) is None
+    assert league.submission(1) is None
     assert league.of_team(1) == league.of_submission(1) == []
 
 
@@ -195,7 +196,12 @@ def test_numbers_that_are_drawn_are_normal() -> None:
     assert surprise(1.01) == pytest.approx(0.2838, abs=1e-3)
     assert surprise(-9.0) == 9
     assert surprise(9.0) == 0
-    assert all(a[1] > b[1] for a, b in pairwise(update([700.0, 600, 500], [90.0, 150, 90])[::2]))
+    # the less one is sure of a score, the more it moves, and the surer one is afterwards
+    (won, sure), (lost, unsure) = update([600.0, 600.0], [90.0, 150.0])
+    assert (won - 600) / (600 - lost) == pytest.approx(90**2 / 150**2)
+    assert 0 < 1 - sure / 90 < 1 - unsure / 150
+    middle = update([600.0, 600.0, 600.0], [20.0, 20.0, 20.0])[1]
+    assert middle == (600.0, 20.0)
 
 
 def test_scores_change_as_in_the_real_episodes(samples: Path) -> None:
@@ -232,9 +238,7 @@ def test_the_whole_season_is_like_the_real_one(whole: League) -> None:
     assert 20 < len(met) < 1000
 
 
-def test_final_scores_are_the_real_leaderboards(
-    whole: League, samples: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_final_scores_are_the_real_leaderboards(whole: League, samples: Path) -> None:
     path = samples / "metadata" / "leaderboards" / "halite-publicleaderboard_2020.csv"
     best: dict[str, float] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -243,14 +247,10 @@ def test_final_scores_are_the_real_leaderboards(
     real = sorted(best.values(), reverse=True)
     ours = [team.score for team in whole.teams if team.score is not None]
     assert len(real) == len(ours) == 1133
-    # rank: by how much they may differ; the worst are not what a crawl is for
-    bars = {1: 0.06, 5: 0.06, 10: 0.06, 25: 0.06, 50: 0.06, 100: 0.06, 300: 0.06, 600: 0.06}
-    bars |= {800: 0.06, 1000: 0.2}
-    with capsys.disabled():  # the fit is to be seen
-        print("\nrank, real and simulated score:", end="")
-        for rank in bars:
-            print(f" {rank}: {real[rank - 1]:.0f} {ours[rank - 1]:.0f};", end="")
+    # by how much they may differ; the worst are not what a crawl is for
+    bars = dict.fromkeys((1, 5, 10, 25, 50, 100, 300, 600, 800), 0.06) | {1000: 0.2}
     for rank, bar in bars.items():
+        print(f"rank {rank}: {real[rank - 1]} in reality, {ours[rank - 1]:.1f} here")  # pytest -s
         assert ours[rank - 1] == pytest.approx(real[rank - 1], rel=bar), rank
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = sum(1 for _ in csv.DictReader(file))

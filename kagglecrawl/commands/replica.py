@@ -5,7 +5,7 @@ import argparse
 from scrapy.commands import ScrapyCommand
 from scrapy.exceptions import UsageError
 
-from kagglecrawl.replica.scales import SCALES
+from kagglecrawl.replica.scales import LEAGUE_TEAMS, SCALES
 
 _SCALES = "240, 2,000 or 12,000 datasets; 60, 400 or 3,000 competitions (default: small)"
 
@@ -72,6 +72,20 @@ class Command(ScrapyCommand):
             help="publish a folder; alone unless --scale is given (may be repeated)",
         )
         add("--competitions", type=int, metavar="N", help="how many there are (default: by scale)")
+        add(
+            "--episodes",
+            choices=("2026", "2020"),
+            default="2026",
+            help="which generation of the EpisodeService answers (default: 2026)",
+        )
+        add(
+            "--league-teams",
+            type=int,
+            default=LEAGUE_TEAMS,
+            metavar="N",
+            help=f"teams of the simulation competition halite (default: {LEAGUE_TEAMS}; the real "
+            "one had 1,133)",
+        )
         add(
             "--meta-kaggle",
             metavar="DIR",

@@ -16,15 +16,18 @@ from typing import Any
 
 from kagglecrawl.replica.faults import STORAGE, Fault, Faults, Rule
 from kagglecrawl.replica.folder import publish
+from kagglecrawl.replica.league import LeagueShape
 from kagglecrawl.replica.quotas import Burst, Quotas
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
-from kagglecrawl.replica.service import METHODS
+from kagglecrawl.replica.service import NAMES
 from kagglecrawl.replica.storage import EXPIRES
 from kagglecrawl.replica.world import World
 
 DEFAULT_PORT = 8765
 """Where it listens unless told, and unless it runs a command."""
+LEAST_TEAMS = 4
+"""Of a league: so many play a game."""
 
 _FAILING = re.compile(r"(\w+)(?::(.+))?=([45]\d\d)", re.ASCII)
 _OWN_CREDENTIALS = (
@@ -71,6 +74,7 @@ def _build(opts: argparse.Namespace) -> Replica:
         ("--drip-seconds", opts.drip_seconds, 0),
         ("--moved", opts.moved, 0),
         ("--competitions", opts.competitions or 0, 0),
+        ("--league-teams", opts.league_teams, LEAST_TEAMS),
     ):
         if value < least:
             raise Mistake(f"{name} must be at least {least}")
@@ -83,6 +87,7 @@ def _build(opts: argparse.Namespace) -> Replica:
             publish(opts.folder),
             moved=opts.moved,
             competition_count=opts.competitions,
+            league_shape=LeagueShape(teams=opts.league_teams),
         )
         quotas = Quotas(*opts.quota, bursts=map(Burst.parse, opts.burst))
         broken = [_failing(spec) for spec in opts.fail]
@@ -106,6 +111,7 @@ def _build(opts: argparse.Namespace) -> Replica:
         opts.metadata_files,
         leaderboard=opts.leaderboard,
         zipped_files=opts.zipped_files,
+        episodes=opts.episodes,
     )
     return Replica(
         world,
@@ -138,7 +144,7 @@ def _failing(spec: str) -> Rule:
     found = _FAILING.fullmatch(spec)
     if found is None:
         raise ValueError(f"Not a failure: {spec!r} (expected as in GetDatasetMetadata=500)")
-    known = sorted({method.name for method in METHODS.values()} | {STORAGE})
+    known = sorted(NAMES | {STORAGE})
     if found[1] not in known:
         raise ValueError(f"Not a method to fail: {found[1]!r} (there are {', '.join(known)})")
     return Rule(Fault("status", int(found[3])), found[1], found[2] or "*")

@@ -1,9 +1,11 @@
 """How an answer goes over the wire: whole, cut short, drop by drop, or not at all."""
 
 import asyncio
+import gzip
 import socket
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import BinaryIO, Protocol
 
 from aiohttp import web
@@ -20,6 +22,19 @@ def whole(reply: Reply) -> web.Response:
     """The reply as it is."""
     headers = {**reply.headers, "Content-Type": reply.content_type}
     return web.Response(body=reply.body, status=reply.status, headers=headers)
+
+
+def compressed(reply: Reply) -> Reply:
+    """The reply as gzip, for a client that accepts that; so it says."""
+    headers = {**reply.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return replace(reply, body=gzip.compress(reply.body, 6, mtime=0), headers=headers)
+
+
+def wrong_at(reply: Reply, at: int) -> Reply:
+    """The reply with another byte at this place; at its last one, if it is not as long."""
+    at = min(at, len(reply.body) - 1)
+    body = reply.body[:at] + bytes([reply.body[at] ^ 1]) + reply.body[at + 1 :]
+    return replace(reply, body=body)
 
 
 class Meter(Protocol):

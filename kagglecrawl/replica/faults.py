@@ -81,7 +81,7 @@ class Fault:
 
     - `status`: an error with `status`, and Retry-After if `retry_after` (seconds) is given
     - `html`: a page with status 200 in place of JSON
-    - `damaged`: JSON that does not parse; from storage, one wrong byte, at the right length
+    - `damaged`: JSON that does not parse; from storage or with `at`, one wrong byte, at its length
     - `redirect`: `status` (301 if none is given) to `location`, where `{url}` stands for the
       address asked for; without a location, the header is missing
     - `cut`: Content-Length promises more than comes
@@ -257,19 +257,31 @@ class Faults:
         if not rules:
             self.plan = _no_plan
 
-    def decide(self, method: str, key: str, request_key: str) -> Fault | None:
-        """Count an arrival; the fault that it meets, or None."""
-        return self._decide(method, key, request_key, lambda fault: fault.kind not in OF_STORAGE)
+    def decide(self, method: str, key: str, request_key: str, also: str = "") -> Fault | None:
+        """Count an arrival; the fault that it meets, or None.
+
+        `also` is another name by which rules may call the method.
+        """
+        names = {"*", method, also or method}
+        return self._decide(
+            method, key, request_key, lambda fault: fault.kind not in OF_STORAGE, names
+        )
 
     def decide_object(self, key: str, span: Span | None) -> Fault | None:
         """Count a GET of an object for these bytes of it; the fault that it meets, or None."""
-        return self._decide(STORAGE, key, key, lambda fault: fault.fits(span))
+        names = {"*", STORAGE}
+        return self._decide(STORAGE, key, key, lambda fault: fault.fits(span), names)
 
     def _decide(
-        self, method: str, key: str, request_key: str, possible: Callable[[Fault], bool]
+        self,
+        method: str,
+        key: str,
+        request_key: str,
+        possible: Callable[[Fault], bool],
+        names: set[str],
     ) -> Fault | None:
         for number, rule in enumerate(self.rules):
-            named = rule.method in {"*", method} and rule.key in {"*", key}
+            named = rule.method in names and rule.key in {"*", key}
             if named and rule not in self._repaired and possible(rule.fault):
                 arrival = self._arrive((number, method, request_key))
                 if not rule.arrivals or arrival in rule.arrivals:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from kagglecrawl.replica.contests import CompetitionTruth
+from kagglecrawl.replica.league import League, LeagueAgent, LeagueEpisode
 from kagglecrawl.replica.made import LICENCES, TAGS
 from kagglecrawl.replica.truth import DatasetTruth
 
@@ -61,6 +62,16 @@ _SUBMISSIONS = (
     "PrivateScoreLeaderboardDisplay PrivateScoreFullPrecision"
 )
 _TAGS = "Id ParentTagId Name Slug FullPath Description DatasetCount CompetitionCount KernelCount"
+_EPISODES = "Id Type CompetitionId CreateTime EndTime"
+_AGENTS = (
+    "Id EpisodeId Index Reward State SubmissionId InitialConfidence InitialScore UpdatedConfidence "
+    "UpdatedScore"
+)
+_STRANGERS = 17_592
+"""The competition whose episodes lie between a league's: ConnectX, of two players."""
+_STRANGE_IDS = 90_000_000
+_BLOCK = 16
+"""Of so many episodes the first agents come, then the second ones, and so on."""
 
 Row = Sequence[object]
 
@@ -174,8 +185,58 @@ def _submissions(contests: Iterable[CompetitionTruth]) -> Iterator[Row]:
                 number += 1
 
 
+def _episodes(leagues: Iterable[League]) -> Iterator[Row]:
+    """Every episode, and after every third one of another competition.
+
+    Whether the real table has those that never started, or have not ended, is unknown.
+    """
+    for league in leagues:
+        for number, each in enumerate(league.episodes.values()):
+            end = _date(each.ended) if each.ended else ""
+            yield each.id, each.type, each.competition_id, _date(each.created), end
+            if number % 3 == 2:
+                date = _date(each.created)
+                yield _STRANGE_IDS + number, 1, _STRANGERS, date, date
+
+
+def _agents(leagues: Iterable[League]) -> Iterator[Row]:
+    """The agents of all these episodes; those of one do not lie together (real-data-quirks 7)."""
+    for league in leagues:
+        block: list[tuple[int, LeagueEpisode]] = []
+        for number, each in enumerate(league.episodes.values()):
+            block.append((number, each))
+            if len(block) == _BLOCK:
+                yield from _agents_of(block)
+                block = []
+        yield from _agents_of(block)
+
+
+def _agents_of(block: Sequence[tuple[int, LeagueEpisode]]) -> Iterator[Row]:
+    most = max((len(episode.agents) for _, episode in block), default=0)
+    for index in range(most):
+        for number, episode in block:
+            if index < len(episode.agents):
+                yield _agent(episode, episode.agents[index])
+            if number % 3 == 2 and index < 2:
+                strange = _STRANGE_IDS + number
+                scores = ("", "", "", "") if number % 30 == 2 else (20.0, 700.5, 20.0, 701.25)
+                yield strange * 2 + index, strange, index, float(index), 2, strange + 5, *scores
+
+
+def _agent(episode: LeagueEpisode, agent: LeagueAgent) -> Row:
+    scores = (
+        *(agent.initial_confidence, agent.initial_score),
+        *(agent.updated_confidence, agent.updated_score),
+    )
+    row = (agent.id, episode.id, agent.index, agent.reward, agent.state, agent.submission_id)
+    return ["" if each is None else each for each in (*row, *scores)]
+
+
 def _tables(
-    contests: Sequence[CompetitionTruth], schema: Schema, quoted: bool
+    contests: Sequence[CompetitionTruth],
+    schema: Schema,
+    quoted: bool,
+    leagues: Sequence[League] = (),
 ) -> dict[str, Callable[[], bytes]]:
     """What makes each table, by the file's name."""
     boards = [each for each in contests if each.answer != "empty"]
@@ -188,6 +249,8 @@ def _tables(
         "KernelVotes.csv": bytes,  # it is shipped empty (real-data-quirks 5)
         "Teams.csv": lambda: _table(_TEAMS.split(), _teams(boards), quoted),
         "Submissions.csv": lambda: _table(_SUBMISSIONS.split(), _submissions(boards), quoted),
+        "Episodes.csv": lambda: _table(_EPISODES.split(), _episodes(leagues), quoted),
+        "EpisodeAgents.csv": lambda: _table(_AGENTS.split(), _agents(leagues), quoted),
     }
 
 
@@ -198,15 +261,18 @@ def write_tables(
     schema: Schema = "2025",
     quoted: bool = True,
     zipped: bool = False,
+    leagues: Sequence[League] = (),
 ) -> None:
     """Write the tables into a folder, which is made if it is not there.
+
+    The teams and submissions of leagues are in none of them, and neither are their competitions.
 
     With `zipped`, each as `Competitions.csv.zip`. Files of these names are replaced. Raises OSError
     if that cannot be done.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = [each for each in contests if each.in_meta]
-    for name, make in _tables(known, schema, quoted).items():
+    for name, make in _tables(known, schema, quoted, leagues).items():
         (folder / f"{name}.zip").unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)
         if zipped:

@@ -11,9 +11,9 @@ from email.utils import formatdate
 from kagglecrawl.replica.wire import Reply, error, nested_error
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
-_SPEC = re.compile(r"(api|download)=(.+)")
+_SPEC = re.compile(r"(api|download|episodes|replay)=(.+)")
 _RATE = re.compile(r"([1-9]\d*)/(second|minute|hour|day)")
-_BURST = re.compile(r"(api|download)=([1-9]\d*):([1-9]\d*):(\d+)", re.ASCII)
+_BURST = re.compile(r"(api|download|episodes|replay)=([1-9]\d*):([1-9]\d*):(\d+)", re.ASCII)
 
 GRACE = 0.25
 """Seconds after a 429 in which requests already under way do not count as violations."""

@@ -11,7 +11,8 @@ from kagglecrawl.replica.storage import Signer, Storage
 from kagglecrawl.replica.wire import Reply
 from kagglecrawl.replica.world import World
 
-Family = Literal["api", "download"]
+Family = Literal["api", "download", "episodes", "replay"]
+Place = Literal["web", "cdn", "api"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class Behaviour:
     """How many files GetDatasetMetadata names; None is all of them."""
     leaderboard: Literal["zip", "redirect"] = "zip"
     """Whether DownloadLeaderboard answers with the zip itself, or with 302 to storage."""
+    episodes: Literal["2026", "2020"] = "2026"
+    """Which generation of the site's EpisodeService answers (see `episode_service`)."""
+    replays: tuple[Place, ...] = ("web", "cdn", "api")
+    """Which places serve replays: the site, its content network, the official API (GetEpisodeReplay
+    and its REST twin). All others answer 404."""
+    episode_files: Literal["file", "redirect"] = "file"
+    """Whether GetEpisodeReplay and GetEpisodeAgentLogs answer with the file itself, or with 302 to
+    storage."""
     zipped_files: bool = False
     """Whether a single file of a dataset is stored as `NAME.zip` (reported, kaggle-facts 5)."""
 

@@ -9,3 +9,6 @@ SCALES: dict[Scale, int] = {"small": 240, "medium": 2_000, "large": 12_000}
 
 CONTESTS: dict[Scale, int] = {"small": 60, "medium": 400, "large": 3_000}
 """Competitions at each scale."""
+
+LEAGUE_TEAMS = 24
+"""With a rank, in the league of a world that is not told otherwise: some 1,200 games."""

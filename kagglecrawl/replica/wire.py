@@ -31,11 +31,14 @@ class Reply:
 
 
 class Refusal(Exception):
-    """An answer other than the one asked for; `reply` is what the client gets."""
+    """An answer other than the one asked for; `reply` is what the client gets.
 
-    def __init__(self, status: int, message: str) -> None:
+    With `page`, as the site says it: in HTML.
+    """
+
+    def __init__(self, status: int, message: str, *, page: bool = False) -> None:
         super().__init__(message)
-        self.reply = error(status, message)
+        self.reply = _page(status, message) if page else error(status, message)
 
 
 def dump(value: object) -> bytes:
@@ -57,9 +60,14 @@ def nested_error(status: int, message: str, reason: str = "") -> Reply:
     return Reply(status, dump({"error": _without_zeros(inner)}))
 
 
+def _page(status: int, message: str) -> Reply:
+    text = f"<!DOCTYPE html><html><body><h1>{status}: {message}</h1></body></html>"
+    return Reply(status, text.encode(), HTML)
+
+
 def page_not_found() -> Reply:
     """The HTML that unknown paths get (reported, kaggle-facts 1.3)."""
-    return Reply(404, b"<!DOCTYPE html><html><body><h1>404: Not Found</h1></body></html>", HTML)
+    return _page(404, "Not Found")
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -114,7 +122,12 @@ def _checked(spec: FieldMetadata, value: object) -> object:
 
 def encode(reply: KaggleObject) -> Reply:
     """The reply as proto3 JSON: zero, empty and false fields are left out (kaggle-facts 2.0)."""
-    return Reply(200, dump(_without_zeros(reply.to_dict())))
+    return encode_fields(reply.to_dict())
+
+
+def encode_fields(fields: dict[str, Any]) -> Reply:
+    """The same of an object that kagglesdk has no class for: the fields as JSON has them."""
+    return Reply(200, dump(_without_zeros(fields)))
 
 
 def _without_zeros(value: Any) -> Any:

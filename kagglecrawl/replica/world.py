@@ -4,18 +4,22 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
-from kagglecrawl.replica import contest_moves, contests, meta, moves
+from kagglecrawl.replica import contest_moves, contests, league_contest, meta, moves, replays
 from kagglecrawl.replica.contest_moves import ContestMoves, ContestStage
 from kagglecrawl.replica.contests import CompetitionTruth
+from kagglecrawl.replica.league import League, LeagueShape
 from kagglecrawl.replica.made import FIRST_DAY, LICENCES, make
 from kagglecrawl.replica.moves import Moves, Stage
-from kagglecrawl.replica.scales import CONTESTS, SCALES, Scale
+from kagglecrawl.replica.scales import CONTESTS, LEAGUE_TEAMS, SCALES, Scale
 from kagglecrawl.replica.truth import Archive, DatasetTruth, GivenFile, State
 
 _FIRST_GIVEN_ID = 1_000_000
+_SMALL_LEAGUE = LeagueShape(teams=LEAGUE_TEAMS)
+_leagues = lru_cache(maxsize=4)(League)
+"""Kept, as a league is the same in many a world: at each step, and in every test."""
 _REF = re.compile(r"([\w-]+)/([\w-]+)", re.ASCII)
 
 
@@ -31,6 +35,10 @@ class World:
     otherwise cannot be downloaded. Heads are made at first use (about 0.1 ms each), descriptions
     and file contents each when asked for.
 
+    It has one league of a simulation competition, `halite`, of this shape (a small one, unless one
+    is given); it is on no list of competitions. `replay_steps` makes its replays so many steps long
+    (see `replays.replay_bytes`).
+
     `moved` is by how many steps, of a week each, the world is later; see `moved_on`.
     """
 
@@ -41,6 +49,8 @@ class World:
     moved: int = 0
     competition_count: int | None = None
     meta_quoted: bool = True
+    league_shape: LeagueShape = _SMALL_LEAGUE
+    replay_steps: int | None = None
     _earlier: "World | None" = field(default=None, repr=False)
     """The same world at an earlier step, to begin at; None begins at the beginning."""
 
@@ -92,8 +102,31 @@ class World:
         return {contest.id: contest for contest in self.competitions}
 
     def competition(self, slug: str) -> CompetitionTruth | None:
-        """The competition of this slug, exactly, or None."""
-        return self._by_slug.get(slug)
+        """The competition of this slug, exactly, or None; a league counts as one."""
+        return self._by_slug.get(slug) or self._of_leagues.get(slug)
+
+    @cached_property
+    def leagues(self) -> tuple[League, ...]:
+        """The simulation competitions. They stay as they are when a world moves on."""
+        return (_leagues(self.seed, shape=self.league_shape),)
+
+    def league(self, slug: str) -> League | None:
+        """The league of this slug, or None."""
+        return next((each for each in self.leagues if each.slug == slug), None)
+
+    @cached_property
+    def _of_leagues(self) -> dict[str, CompetitionTruth]:
+        return {each.slug: league_contest.contest_of(each) for each in self.leagues}
+
+    def replay(self, episode_id: int) -> bytes:
+        """The replay of an episode, as every place serves it.
+
+        Raises KeyError if there is no such episode, and ValueError if it has no replay.
+        """
+        for league in self.leagues:
+            if episode_id in league.episodes:
+                return replays.replay_bytes(league, episode_id, self.replay_steps)
+        raise KeyError(episode_id)
 
     def public_competitions(self) -> list[CompetitionTruth]:
         """Those that the API lists and tells of, in the order of their ids."""
@@ -121,7 +154,14 @@ class World:
         See meta.write_tables. Raises OSError.
         """
         quoted = self.meta_quoted
-        meta.write_tables(self.competitions, folder, schema=schema, quoted=quoted, zipped=zipped)
+        meta.write_tables(
+            self.competitions,
+            folder,
+            schema=schema,
+            quoted=quoted,
+            zipped=zipped,
+            leagues=self.leagues,
+        )
 
     @property
     def datasets(self) -> tuple[DatasetTruth, ...]:
@@ -151,11 +191,18 @@ class World:
     def by_id(self, dataset_id: int) -> DatasetTruth | None:
         """The dataset of this id, removed ones too, or None.
 
-        Boards of competitions are kept in storage like a dataset's archive, and are found as well.
+        Boards of competitions, replays and logs are kept in storage like a dataset's archive, and
+        are found as well.
         """
-        contest = self._by_contest_id.get(contests.id_of_board(dataset_id))
+        number = contests.id_of_board(dataset_id)
+        contest = self._by_contest_id.get(number)
         if contest is not None:
             return contest.stored_board
+        for league in self.leagues:
+            if league.competition_id == number:
+                return self._of_leagues[league.slug].stored_board
+            if dataset_id >= replays.FIRST_ID:
+                return replays.stored(league, dataset_id, self.replay_steps)
         if dataset_id == meta.ID:
             return self.meta_kaggle
         return self._by_id.get(dataset_id)
@@ -178,8 +225,8 @@ class World:
         In each step, of the datasets that can be read, 10 % get a new version, 3 % another row and
         1 % another description alone, 3 % are removed (neither listed nor found), and 3 % come; at
         least one of each where there are 20 datasets. `extra` ones move like all others. What moves
-        follows from seed, ids and step. For competitions see `contest_moves.step`. Raises
-        ValueError if `times` is negative.
+        follows from seed, ids and step. For competitions see `contest_moves.step`; leagues stay
+        as they are. Raises ValueError if `times` is negative.
         """
         if times < 0:
             raise ValueError(f"A world does not move back: {times} times.")
