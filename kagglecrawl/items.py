@@ -13,12 +13,57 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypedDict, cast
+from typing import Any, Self
 
 from itemadapter import ItemAdapter
 
+from kagglecrawl import item_parts
+from kagglecrawl.item_parts import (
+    Board,
+    Download,
+    File,
+    License,
+    Log,
+    Replay,
+    download_of,
+    no_download,
+    no_log,
+    no_replay,
+)
 from kagglecrawl.kaggle import lenient
+from kagglecrawl.kaggle.episodes import EPISODE_STATES, EPISODE_TYPES, Agent, EpisodeRow
 from kagglecrawl.kaggle.leaderboards import Entry
+
+__all__ = [
+    "ITEMS",
+    "SITE",
+    "Agent",
+    "Board",
+    "Competition",
+    "Dataset",
+    "Download",
+    "Episode",
+    "File",
+    "License",
+    "Log",
+    "Replay",
+    "download_of",
+    "feed_fields",
+    "files_of",
+    "no_download",
+    "no_log",
+    "no_replay",
+    "page_row",
+    "record_of",
+    "schema",
+    "signature",
+    "write_schemas",
+]
+
+#: What relative addresses on Kaggle's pages are relative to.
+SITE = "https://www.kaggle.com/"
+#: What a field holds where nothing is said.
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 def _field(export: str, description: str, **schema: Any) -> Any:
@@ -37,85 +82,9 @@ def _field(export: str, description: str, **schema: Any) -> Any:
     )
 
 
-class File(TypedDict):
-    """One file of a resource: its path below the root, its size in bytes.
-
-    A dict, not a dataclass: an exporter takes four times as long for a record of nested ones.
-    """
-
-    name: str
-    size: int
-
-
-class License(TypedDict):
-    """A licence by Kaggle's name for it, such as ``CC0-1.0``."""
-
-    name: str
-
-
-def _objects(**properties: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of such a dict, all of whose fields are there."""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": properties,
-        "required": list(properties),
-    }
-
-
-_FILE = _objects(
-    name={"type": "string", "description": "Path below the dataset's root."},
-    size={"type": "integer", "minimum": 0, "description": "Size in bytes."},
-)
-_LICENSE = _objects(name={"type": "string"})
-
-
-class Download(TypedDict):
-    """What has come of a resource's files.
-
-    ``folder`` is below the workspace; ``files`` and ``bytes`` are what is in it. ``leftOut`` counts
-    the files that were not wanted or refused, by reason. ``reason`` says why there are no files.
-    """
-
-    folder: str
-    files: int
-    bytes: int
-    leftOut: dict[str, int]
-    reason: str
-
-
-#: What a field holds where nothing is said.
-_NOTHING: tuple[Any, ...] = (None, "", [], {})
-_COUNT = {"type": "integer", "minimum": 0}
-#: What relative addresses on Kaggle's pages are relative to.
-SITE = "https://www.kaggle.com/"
-_DOWNLOAD = _objects(
-    folder={"type": "string", "description": "Folder of the files, below the workspace."},
-    files={**_COUNT, "description": "How many files are in it."},
-    bytes={**_COUNT, "description": "Their bytes."},
-    leftOut={
-        "type": "object",
-        "additionalProperties": {"type": "integer", "minimum": 1},
-        "description": "How many files were not wanted or refused, by reason.",
-    },
-    reason={"type": "string", "description": "Why there are no files; empty if there are."},
-)
-
-
-def no_download(reason: str) -> Download:
-    """There are no files, for this reason, a word."""
-    return Download(folder="", files=0, bytes=0, leftOut={}, reason=reason)
-
-
-def download_of(manifest: str | None) -> Download | None:
-    """The JSON of one, as the ledger keeps it; None if it is none, or another release's."""
-    try:
-        found = json.loads(manifest or "")
-    except ValueError:
-        return None
-    if not isinstance(found, dict) or found.keys() != Download.__annotations__.keys():
-        return None
-    return cast("Download", found)
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of such a value, or of null."""
+    return {**schema, "type": [schema["type"], "null"]}
 
 
 @dataclasses.dataclass
@@ -133,8 +102,12 @@ class Dataset:
     usability_rating: float | None = _field(
         "usabilityRating", "Kaggle's usability rating.", minimum=0, maximum=1
     )
-    file_explorer: list[File] = _field("File Explorer", "Every file's name and size.", items=_FILE)
-    licenses: list[License] = _field("Licenses", "Licences, by Kaggle's names.", items=_LICENSE)
+    file_explorer: list[File] = _field(
+        "File Explorer", "Every file's name and size.", items=item_parts.FILE
+    )
+    licenses: list[License] = _field(
+        "Licenses", "Licences, by Kaggle's names.", items=item_parts.LICENSE
+    )
     tags: list[str] = _field("Tags", "Tags (Kaggle's keywords).")
     content: str = _field("Content", "Description, as Markdown.", markdown=True)
     version: int | None = _field("Version", "Number of the current version.", minimum=1, page=False)
@@ -143,7 +116,7 @@ class Dataset:
         "What has come of its files; null where they were not asked for.",
         page=False,
         default=None,
-        **_DOWNLOAD,
+        **item_parts.DOWNLOAD,
     )
 
     @property
@@ -193,30 +166,6 @@ def _tags(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
     return [name for each in lenient.rows(row, "tags") if (name := lenient.text(each, "name"))]
 
 
-class Board(TypedDict):
-    """What has come of a leaderboard: how many teams it has, which of its fields had to be derived
-    from its rows, and why there is none. A ``final`` one will not change any more, and need not be
-    asked for again. ``bytes`` and ``sha256`` are of its file, if that was wanted."""
-
-    teams: int
-    derived: list[str]
-    reason: str
-    final: bool
-    bytes: int
-    sha256: str
-
-
-_ENTRY = _objects(
-    Rank={"type": "integer", "minimum": 1},
-    Team={"type": "string", "description": "Name of the team."},
-    Score={
-        "type": ["number", "string", "null"],
-        "description": "A number where that is exactly what Kaggle writes, else its text.",
-    },
-    SubmissionCount={"type": "integer", "minimum": 0},
-)
-
-
 @dataclasses.dataclass
 class Competition:
     """A competition of Kaggle's: its row of Meta Kaggle, or its pages, and its leaderboard."""
@@ -234,7 +183,9 @@ class Competition:
     description: str = _field("Description", "Its page of that name, as Markdown.", markdown=SITE)
     evaluation: str = _field("Evaluation", "Its page of that name, as Markdown.", markdown=SITE)
     leaderboard_top100: list[Entry] = _field(
-        "LeaderboardTop100", "The first hundred teams of the leaderboard, by rank.", items=_ENTRY
+        "LeaderboardTop100",
+        "The first hundred teams of the leaderboard, by rank.",
+        items=item_parts.ENTRY,
     )
     board: Board | None = _field("", "What has come of the leaderboard.", default=None)
 
@@ -244,8 +195,57 @@ class Competition:
         return self.slug
 
 
+@dataclasses.dataclass
+class Episode:
+    """A game of a simulation competition: what the lists say of it, its replay and its logs."""
+
+    competition: str = _field("Competition", "The competition's name in addresses.")
+    competition_id: int | None = _field("CompetitionId", "Kaggle's number of it.", minimum=1)
+    episode_id: int = _field("EpisodeId", "Identity: Kaggle's number of the game.", minimum=1)
+    type: str = _field("Type", "What it is for; empty: not known.", enum=["", *EPISODE_TYPES])
+    state: str = _field("State", "What became of it; empty: not known.", enum=["", *EPISODE_STATES])
+    create_time: str = _field("CreateTime", "When it was made: ISO 8601 in UTC; empty: not known.")
+    end_time: str = _field("EndTime", "When it ended, likewise; empty: it has not.")
+    score: float | None = _field(
+        "Score", "Mean rating of its agents after it, by which the best come first."
+    )
+    agents: list[Agent] = _field("Agents", "Who played, by place.", items=item_parts.AGENT)
+    replay: Replay | None = _field(
+        "Replay",
+        "What has come of its replay; null where it was not asked for.",
+        default=None,
+        **_or_null(item_parts.REPLAY),
+    )
+    logs: list[Log] | None = _field(
+        "Logs",
+        "What has come of its agents' logs; null where they were not asked for.",
+        default=None,
+        **_or_null({"type": "array", "items": item_parts.LOG}),
+    )
+
+    @property
+    def key(self) -> str:
+        """What the resource is counted by."""
+        return f"{self.competition}/{self.episode_id}"
+
+    @classmethod
+    def of(cls, competition: str, row: EpisodeRow) -> Self:
+        """From a row of a listing or of Meta Kaggle's tables, of that competition."""
+        return cls(
+            competition=competition,
+            competition_id=row.competition_id,
+            episode_id=row.id,
+            type=row.type,
+            state=row.state,
+            create_time=row.create_time,
+            end_time=row.end_time,
+            score=row.score,
+            agents=row.agents,
+        )
+
+
 #: Every item class, by the name of its resource.
-ITEMS: dict[str, type] = {"datasets": Dataset, "competitions": Competition}
+ITEMS: dict[str, type] = {"datasets": Dataset, "competitions": Competition, "episodes": Episode}
 
 
 def feed_fields(item_class: type) -> dict[str, str]:

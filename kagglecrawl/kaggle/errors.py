@@ -7,6 +7,7 @@ The classes are named by what the caller should do::
     │   ├── Throttled         429: wait as long as it says, costs no attempt
     │   ├── ServerFailed      5xx, 408, a list's passing 404
     │   ├── BadReply          200 with HTML or broken JSON in place of the answer
+    │   │   └── BadPage       the same of the site's, which does so for good as well
     │   ├── Damaged           files whose bytes do not agree with their checksum
     │   └── NoReply           cut, timed out
     │       └── Away          connection refused, unknown host: as with 429, nobody is asked
@@ -74,6 +75,12 @@ class BadReply(RetryLater):
     """An answer that is not what was asked for: HTML, half of a JSON text."""
 
     slug = "bad_reply"
+
+
+class BadPage(BadReply):
+    """A page of the site's in place of an answer. It gives one also for what is no more."""
+
+    most_attempts = 3
 
 
 class Damaged(RetryLater):
@@ -222,6 +229,8 @@ def judge(
     The file of an Rpc that gives one is the ``body``, and the result is empty; a zip that is not
     whole is ``Damaged``.
 
+    What is no call of the official API never stops the crawl: others are there to be asked.
+
     Error shapes (kaggle-facts 1.3): ``{"code", "message"}`` even with status 200 (verified),
     ``{"error": {"code", "message"}}`` (reported 2026-02), ``errorMessage`` inside a 200
     (verified), HTML (reported).
@@ -232,22 +241,27 @@ def judge(
         if payload is None and rpc.file and not _is_page(body):
             _check_file(rpc, body)
             return {}
+        bad = BadReply if rpc.where == "api" else BadPage
         if payload is None:
-            raise BadReply(f"{rpc.method} answered {status} with {_what(reply, body)}")
-        if said := payload.get("errorMessage"):
+            raise bad(f"{rpc.method} answered {status} with {_what(reply, body)}")
+        if said := payload.get("errorMessage") or _unsuccessful(payload):
             _refused_inside(rpc, str(said), wait)
         if payload.get("error") or not rpc.is_reply(payload):
-            raise BadReply(f"{rpc.method} answered {status} with JSON of another shape")
+            raise bad(f"{rpc.method} answered {status} with JSON of another shape")
         return payload
     code = code or status
     where = f"{rpc.method} answered {code}" + (f": {message}" if message else "")
     if 300 <= status < 400:
-        host = _host(location)
-        raise Misconfigured(f"{where}, a redirect to {host}: check KAGGLE_API_URL")
+        where += f", a redirect to {_host(location)}"
+        if rpc.where != "api":
+            raise Refused(where)
+        raise Misconfigured(f"{where}: check KAGGLE_API_URL")
     if code == 429:
         raise Throttled(where, wait)
     if code >= 500 or code == 408:
         raise ServerFailed(where, wait)
+    if rpc.where != "api":
+        raise _of_site(code)(where)
     if code == 401 or (code == 403 and not known and not proven):
         if known:
             raise CredentialsRefused(f"{where}. Kaggle refused the credentials: {_GET_ONE}")
@@ -266,6 +280,13 @@ def judge(
     if code == 403:
         raise Forbidden(where)
     raise Refused(where)
+
+
+def _of_site(code: int) -> type[SkipResource]:
+    """What the site means that has no such thing, or does not let it be had."""
+    if code in {404, 410}:
+        return NotFound
+    return Forbidden if code in {401, 403} else Refused
 
 
 def parse_retry_after(value: str, now: datetime | None = None) -> float | None:
@@ -301,6 +322,15 @@ def _refused_inside(rpc: Rpc, said: str, wait: float | None) -> NoReturn:
     if _FAILING.search(said):
         raise ServerFailed(text, wait)
     raise Refused(text)
+
+
+def _unsuccessful(payload: dict[str, Any]) -> str:
+    """Why not, by a reply of the kind of 2020; empty for any other."""
+    if payload.get("wasSuccessful") is not False:
+        return ""
+    errors = payload.get("errors")
+    said = errors if isinstance(errors, list) else [errors]
+    return "; ".join(str(each) for each in said if each) or "it was not successful"
 
 
 def _error_in(payload: dict[str, Any]) -> tuple[int, str]:

@@ -109,7 +109,7 @@ def read_board(content: bytes, *, most: int = 100, is_max: bool | None = None) -
     Reading takes a few times the memory of ``top``, and without ``Rank`` or ``SubmissionCount``
     that of one entry a team. Raises ``NoBoard``, also for more than ``MOST_BYTES`` of CSV.
     """
-    content = _csv_in(content) if content.startswith(_ZIP) else content
+    content = csv_of(content)
     if len(content) > MOST_BYTES:
         raise _bad(f"it has more than {MOST_BYTES >> 20} MiB")
     head = content[:_HEAD].strip(_BLANKS)
@@ -141,6 +141,11 @@ def _bad(why: str) -> NoBoard:
 
 
 # -- the file --------------------------------------------------------------------------------------
+
+
+def csv_of(content: bytes) -> bytes:
+    """The file in an answer, which may be a zip or not. Raises ``NoBoard``."""
+    return _csv_in(content) if content.startswith(_ZIP) else content
 
 
 def _csv_in(content: bytes) -> bytes:

@@ -1,129 +1,14 @@
-"""The table of Kaggle's calls, and how a row of it becomes a ``scrapy.Request``.
-
-Every official call is ``POST {KAGGLE_API_URL}/v1/{service}/{method}`` with a JSON body
-(verified: kagglesdk 0.1.37, ``KaggleHttpClient._get_request_url``). The body is built with
-kagglesdk's own request class, so that field names and enums are Kaggle's.
+"""The table of Kaggle's calls: the official ones, and those of the site (web.py).
 
 A new resource is a few rows in this table.
 """
 
 from __future__ import annotations
 
-import enum
-import importlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from types import ModuleType
-from typing import Any, Literal
-
-from scrapy import Request
-
-#: Bytes of a call's answer that is a file: it is held in memory.
-LARGEST_FILE = 256 << 20
-_DATASETS = "kagglesdk.datasets.types.dataset_api_service"
-
-#: Statuses are judged in one place (errors.py), and Kaggle's API is never followed elsewhere.
-_META: dict[str, Any] = {
-    "handle_httpstatus_all": True,
-    "dont_redirect": True,
-    "dont_retry": True,
-}
-
-
-@dataclass(frozen=True)
-class Rpc:
-    """One of Kaggle's methods.
-
-    ``kind`` says what a refusal means: of a ``list`` it stops the crawl, of one ``item`` it
-    skips that item. ``rows`` is the field of the reply that holds the rows of a list (absent when
-    there are none), ``needs`` the name and type of one without which a reply is none.
-    ``best_page_size`` is the most rows it is worth asking for in one reply. The answer of a
-    ``file`` is no JSON but a small file: at once, or where a redirect leads. What a ``part`` gives
-    is some of a record, which is told without it where Kaggle refuses it.
-    """
-
-    service: str
-    method: str
-    request_class: str
-    kind: Literal["list", "item"]
-    family: Literal["api", "download"] = "api"
-    rows: str = ""
-    needs: tuple[str, type] | None = None
-    best_page_size: int = 200
-    module: str = _DATASETS
-    file: bool = False
-    part: bool = False
-
-    @property
-    def name(self) -> str:
-        """Its key in ``TABLE``, in logs and in stats: ``service/method``."""
-        return f"{self.service}/{self.method}"
-
-    @cached_property
-    def _fields(self) -> Mapping[str, Any]:
-        return {each.field_name: each for each in getattr(self._module, self.request_class)._fields}
-
-    @cached_property
-    def _module(self) -> ModuleType:
-        return importlib.import_module(self.module)
-
-    def is_reply(self, payload: Mapping[str, Any]) -> bool:
-        """Does this JSON object have the shape of this method's reply?"""
-        if self.rows and not isinstance(payload.get(self.rows) or [], list):
-            return False
-        if self.rows and payload and not payload.keys() & self._reply_fields:
-            return False  # {} is a page without rows; {"status": "ok"} is something else
-        return self.needs is None or isinstance(payload.get(self.needs[0]), self.needs[1])
-
-    @cached_property
-    def _reply_fields(self) -> set[str]:
-        name = self.request_class.replace("Request", "Response")
-        return {field.json_name for field in getattr(self._module, name)._fields}
-
-    def body(self, **fields: Any) -> dict[str, Any]:
-        """The JSON body for these fields, as kagglesdk would send it (defaults left out).
-
-        Names are kagglesdk's (``owner_slug``); an enum may be given as its member's name.
-        Raises ``ValueError`` for a field, a type or an enum name that Kaggle does not have.
-        """
-        body: dict[str, Any] = {}
-        for name, value in fields.items():
-            if value is None:
-                continue
-            field = self._fields.get(name)
-            if field is None:
-                raise ValueError(f"{self.name} has no field {name!r}")
-            kind = field.field_type
-            if issubclass(kind, enum.Enum):
-                if not isinstance(value, str) or value not in kind.__members__:
-                    raise ValueError(f"{self.name}: {name}={value!r} is not a {kind.__name__}")
-                if kind[value] != field.default_value:
-                    body[field.json_name] = value
-                continue
-            if type(value) is not kind:
-                raise ValueError(f"{self.name}: {name}={value!r} is not of type {kind.__name__}")
-            if value != field.default_value:
-                body[field.json_name] = value
-        return body
-
-    def request(self, api_url: str, *, meta: Mapping[str, Any], **kwargs: Any) -> Request:
-        """A request for this call; ``fields`` among ``kwargs`` becomes the body, the rest is
-        handed to ``scrapy.Request``. It carries no credentials: they are added when it is sent.
-        """
-        fields = kwargs.pop("fields")
-        if self.file:
-            meta = {"download_maxsize": LARGEST_FILE, **meta}
-        return Request(
-            f"{api_url}/v1/{self.name}",
-            method="POST",
-            headers={"Content-Type": "application/json", "Accept": "application/json"},
-            body=json.dumps(self.body(**fields)).encode(),
-            meta={**_META, **meta, "rpc": self.name},
-            **kwargs,
-        )
-
+from kagglecrawl.kaggle.call import LARGEST_FILE as LARGEST_FILE
+from kagglecrawl.kaggle.call import REPLAY_SLOT as REPLAY_SLOT
+from kagglecrawl.kaggle.call import Rpc as Rpc
+from kagglecrawl.kaggle.web import WEB_CALLS
 
 LIST_DATASETS = Rpc(
     "datasets.DatasetApiService", "ListDatasets", "ApiListDatasetsRequest", "list", rows="datasets"
@@ -197,6 +82,53 @@ DOWNLOAD_LEADERBOARD = Rpc(
     part=True,
 )
 
+# -- Episodes of simulations (kaggle-facts 4); web.py has the calls of the site --------------------
+
+LIST_TEAM_PUBLIC_SUBMISSIONS = Rpc(
+    "competitions.CompetitionApiService",
+    "ListTeamPublicSubmissions",
+    "ApiListTeamPublicSubmissionsRequest",
+    "item",
+    family="episodes",
+    rows="submissions",
+    module=_COMPETITIONS,
+    part=True,
+)
+#: All of them at once, without the agents' scores.
+LIST_SUBMISSION_EPISODES = Rpc(
+    "competitions.CompetitionApiService",
+    "ListSubmissionEpisodes",
+    "ApiListSubmissionEpisodesRequest",
+    "item",
+    family="episodes",
+    rows="episodes",
+    module=_COMPETITIONS,
+    part=True,
+)
+GET_EPISODE_REPLAY = Rpc(
+    "competitions.CompetitionApiService",
+    "GetEpisodeReplay",
+    "ApiGetEpisodeReplayRequest",
+    "item",
+    family="replay",
+    needs=("replay", dict),
+    module=_COMPETITIONS,
+    part=True,
+    replay=True,
+)
+#: What one agent has printed; an empty one is an answer. It is asked for once its replay is there,
+#: and must not be left out for a budget of replays.
+GET_EPISODE_AGENT_LOGS = Rpc(
+    "competitions.CompetitionApiService",
+    "GetEpisodeAgentLogs",
+    "ApiGetEpisodeAgentLogsRequest",
+    "item",
+    family="download",
+    module=_COMPETITIONS,
+    file=True,
+    part=True,
+)
+
 # -- Asked by `scrapy doctor` alone, until their resources have spiders ----------------------------
 
 LIST_KERNELS = Rpc(
@@ -237,8 +169,13 @@ TABLE: dict[str, Rpc] = {
         GET_COMPETITION,
         LIST_COMPETITION_PAGES,
         DOWNLOAD_LEADERBOARD,
+        LIST_TEAM_PUBLIC_SUBMISSIONS,
+        LIST_SUBMISSION_EPISODES,
+        GET_EPISODE_REPLAY,
+        GET_EPISODE_AGENT_LOGS,
         LIST_KERNELS,
         LIST_MODELS,
         LIST_ENTITIES,
+        *WEB_CALLS,
     )
 }

@@ -1,0 +1,302 @@
+"""JSON that comes in pieces: members and elements one at a time, all of the grammar checked.
+
+Every value is parsed by Python's own scanner in C, on a window of the text that grows only while
+one value is not whole. So it takes the time of ``json.loads``, and the memory of the largest value
+that somebody asked for at once. What reads is written as if all the text were there: a generator
+that waits where it has to, run by the text that comes (``Push``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Generator
+from typing import Literal, TypeVar
+
+_T = TypeVar("_T")
+#: What reads, and waits for more text at each ``yield``.
+Reading = Generator[None, None, _T]
+
+#: Characters to gather before a value that was not whole is tried again.
+_WINDOW = 1 << 16
+#: The window is so many times the largest value so far: about half a value is parsed in vain for
+#: each window, which is an eighth of the work.
+_VALUES = 4
+#: Up to this size, as memory counts for more then.
+_MOST_WINDOW = 4 << 20
+#: What was read as a number can go on by so many characters ("1" in "1e+5"): not whole before.
+_LOOKAHEAD = 4
+_SPACES = re.compile(r"[ \t\n\r]*")
+#: A value that is cut can leave the head of one of these, of which the scanner makes nothing.
+_WORDS = (
+    *("true", "false", "null", "NaN", "Infinity", "-Infinity"),
+    *(".", "e+", "e-", "E+", "E-"),
+)
+_NUMBER_ENDS = tuple("0123456789+-.eE")
+_ESCAPE = len(r"\u0000")
+_scan = json.JSONDecoder().raw_decode
+
+
+class JsonError(ValueError):
+    """The text is no JSON that can be read; ``slug`` says how, the message why and where."""
+
+    def __init__(self, slug: Literal["not_json", "cut", "too_much"], reason: str) -> None:
+        super().__init__(reason)
+        self.slug = slug
+
+
+class JsonText:
+    """A text that comes in pieces, with a cursor. Its methods raise ``JsonError``.
+
+    ``largest`` is the most characters of one value.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._text = ""
+        self._at = 0
+        self._before = 0  # characters that were read and let go
+        self._pieces: list[str] = []
+        self._waiting = 0
+        self._wanted = 1
+        self._window = _WINDOW
+        self._ended = False
+        self._mark: int | None = None
+        self._kept: list[str] = []
+        self._length = 0
+
+    # -- text comes --------------------------------------------------------------------------------
+
+    def add(self, piece: str) -> bool:
+        """Add the text that comes next; is it as much now as the reader waits for?"""
+        if piece:
+            self._pieces.append(piece)
+            self._waiting += len(piece)
+        return self._waiting >= self._wanted
+
+    def end(self) -> None:
+        """Nothing else comes."""
+        self._ended = True
+
+    def _more(self, unread: int) -> Reading[bool]:
+        """Wait until so many characters are ahead of the cursor, or it is known that fewer come.
+
+        False if that was known before.
+        """
+        if self._whole:
+            return False
+        self._wanted = max(1, unread - (len(self._text) - self._at))
+        if self._waiting < self._wanted and not self._ended:
+            yield
+        self._keep()
+        self._before += self._at
+        self._text = "".join((self._text[self._at :], *self._pieces))
+        self._at = 0
+        if self._mark is not None:
+            self._mark = 0
+        self._pieces.clear()
+        self._waiting = 0
+        return True
+
+    @property
+    def _whole(self) -> bool:
+        """Does the window reach to the end of the text?"""
+        return self._ended and not self._pieces
+
+    # -- what was read is kept ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Keep what is read from here on, and nothing from before."""
+        self._kept.clear()
+        self._length = 0
+        self._mark = self._at
+
+    def stop(self) -> None:
+        """Keep nothing of what follows."""
+        self._keep()
+        self._mark = None
+
+    def _keep(self) -> None:
+        if self._mark is not None and self._mark < self._at:
+            self._kept.append(self._text[self._mark : self._at])
+            self._length += self._at - self._mark
+            self._mark = self._at
+
+    @property
+    def kept(self) -> int:
+        """How many characters ``take`` would give."""
+        return self._length + (0 if self._mark is None else self._at - self._mark)
+
+    def take(self) -> str:
+        """What was kept since the last time."""
+        self._keep()
+        kept = "".join(self._kept)
+        self._kept.clear()
+        self._length = 0
+        return kept
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def peek(self) -> Reading[str]:
+        """The next character that is no white space, which is not read yet; ``""`` at the end."""
+        while True:
+            spaces = _SPACES.match(self._text, self._at)
+            assert spaces  # it matches nothing, too
+            self._at = spaces.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not (yield from self._more(1)):
+                return ""
+
+    def value(self) -> Reading[object]:
+        """The value that comes next, as ``json.loads`` gives it."""
+        yield from self.peek()
+        while True:
+            try:
+                found, end = _scan(self._text, self._at)
+            except RecursionError:
+                raise JsonError("too_much", f"it is nested too deeply {self._place()}") from None
+            except json.JSONDecodeError as error:
+                if not _goes_on(error):
+                    raise self._bad(error) from None
+            except ValueError:  # Python reads no whole number of more than 4,300 digits
+                if self._whole or not self._text.endswith(_NUMBER_ENDS):
+                    raise JsonError("too_much", f"a number is too long {self._place()}") from None
+            else:
+                if self._whole or end + _LOOKAHEAD <= len(self._text):
+                    size = end - self._at
+                    if size > self._largest:
+                        raise self._too_long()
+                    self._window = max(self._window, min(_VALUES * size, _MOST_WINDOW))
+                    self._at = end
+                    return found
+            unread = len(self._text) - self._at
+            most = self._largest + _LOOKAHEAD
+            if unread > most:
+                raise self._too_long()
+            if not (yield from self._more(min(max(2 * unread, self._window), most + 1))):
+                raise self._cut()
+
+    def members(self, each: Callable[[str], Reading[None]]) -> Reading[None]:
+        """Read an object, the cursor being at its ``{``. ``each`` gets a name and reads a value."""
+        self._at += 1
+        if (yield from self.peek()) == "}":
+            self._at += 1
+            return
+        while True:
+            if (yield from self.peek()) not in {'"', ""}:
+                raise JsonError("not_json", f"Expecting a name in double quotes {self._place()}")
+            name = yield from self.value()
+            assert isinstance(name, str)
+            yield from self._one_of(":")
+            yield from each(name)
+            if (yield from self._one_of(",}")) == "}":
+                return
+
+    def elements(self, each: Callable[[], Reading[None]]) -> Reading[None]:
+        """Read a list, the cursor being at its ``[``. ``each`` reads a value."""
+        self._at += 1
+        if (yield from self.peek()) == "]":
+            self._at += 1
+            return
+        while True:
+            yield from each()
+            if (yield from self._one_of(",]")) == "]":
+                return
+
+    def string(self, each: Callable[[str], None]) -> Reading[None]:
+        """Read a string, the cursor being at its first ``"``. ``each`` gets piece after piece of
+        what it says; half of a surrogate pair is handed on only where it has no other half."""
+        self._at += 1
+        half = ""
+        while True:
+            cut = _before_escape(self._text, self._at)
+            # the piece ends the string that it is made: if the scanner stops before, it has ended
+            piece = f'"{self._text[self._at : cut]}"'
+            try:
+                found, end = _scan(piece)
+            except json.JSONDecodeError as error:
+                place = self._at + error.pos - 1
+                raise self._bad(json.JSONDecodeError(error.msg, self._text, place)) from None
+            if half:
+                both = (half + found).encode("utf-16-le", "surrogatepass")
+                found = both.decode("utf-16-le", "surrogatepass")
+                half = ""
+            if end < len(piece):
+                each(found)
+                self._at += end - 1
+                return
+            self._at = cut
+            if "\ud800" <= found[-1:] <= "\udbff":
+                found, half = found[:-1], found[-1]
+            each(found)
+            if not (yield from self._more(1)):
+                raise self._cut()
+
+    def _one_of(self, wanted: str) -> Reading[str]:
+        found = yield from self.peek()
+        if found and found in wanted:
+            self._at += 1
+            return found
+        what = f"Expecting {' or '.join(wanted)}"
+        raise self._bad(json.JSONDecodeError(what, self._text, self._at))
+
+    # -- errors ------------------------------------------------------------------------------------
+
+    def _place(self) -> str:
+        return f"at character {self._before + self._at:,}"
+
+    def _too_long(self) -> JsonError:
+        reason = f"a value is longer than {self._largest:,} characters {self._place()}"
+        return JsonError("too_much", reason)
+
+    def _cut(self) -> JsonError:
+        length = self._before + len(self._text)
+        return JsonError("cut", f"it ends in the middle, after {length:,} characters")
+
+    def _bad(self, error: json.JSONDecodeError) -> JsonError:
+        if self._whole and _goes_on(error):
+            return self._cut()
+        # the scanner's words hold nothing of the text
+        what = error.msg.removesuffix(" at").removesuffix(": ")
+        return JsonError("not_json", f"{what} at character {self._before + error.pos:,}")
+
+
+class Push:
+    """Runs what reads a text with the text that comes."""
+
+    def __init__(self, text: JsonText, reading: Reading[None]) -> None:
+        self._text = text
+        self._reading = reading
+        next(reading)
+
+    def add(self, piece: str) -> None:
+        """Hand on a piece. Raises what reading it raises."""
+        if self._text.add(piece):
+            next(self._reading, None)
+
+    def end(self) -> None:
+        """Nothing else comes. Raises what reading raises, if that is too early or not."""
+        self._text.end()
+        next(self._reading, None)
+
+
+def _goes_on(error: json.JSONDecodeError) -> bool:
+    """Can the text be right so far, and only not be whole?"""
+    rest = error.doc[error.pos :]
+    if error.msg.startswith("Unterminated string"):
+        return True
+    if error.msg.startswith("Invalid \\"):
+        return len(rest) < _ESCAPE and '"' not in rest
+    return not rest or any(word.startswith(rest) for word in _WORDS)
+
+
+def _before_escape(text: str, start: int) -> int:
+    """Where a string can be cut: its end, or before an escape that is not whole there."""
+    last = text.rfind("\\", max(start, len(text) - _ESCAPE + 1))
+    if last < 0:
+        return len(text)
+    head = text[start : last + 1]
+    begins = (len(head) - len(head.rstrip("\\"))) % 2  # not: a backslash that is escaped itself
+    whole = last + 2 <= len(text) and text[last + 1] != "u"
+    return last if begins and not whole else len(text)
