@@ -35,13 +35,21 @@ _ENVIRONMENTS = {
 }
 _TRANSPORTS = ("scrapy", "official")
 _WHEN_SPENT = ("stop", "wait")
+_COMPRESSIONS = ("gzip", "zstd")
+_API, _WEB = "https://api.kaggle.com", "https://www.kaggle.com"
+_CONTENT = "https://www.kaggleusercontent.com"
 _SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 #: What is sent to Kaggle where KAGGLE_QUOTAS says nothing of a family. Its limits are not
-#: published; 1 to 2 requests a second are reported to be borne (kaggle-facts 4).
+#: published; 1 to 2 requests a second are reported to be borne, of lists of episodes one in 6 s
+#: (kaggle-facts 4).
 POLITE: dict[str, tuple[Rate, ...]] = {
     "api": (Rate(2, 1),),
     "download": (Rate(2, 1),),
+    "episodes": (Rate(10, 60), Rate(1000, 86_400)),
+    "replay": (Rate(60, 60),),
 }
+#: Of these, what is sent to the API alone; the others go to the site as well.
+_OF_THE_API = frozenset({"api", "download"})
 
 
 class SettingError(ValueError):
@@ -86,12 +94,20 @@ class KaggleConfig:
     read_back: bool = False
     delete_local: bool = False
     most_spooled: int = 10**9
+    #: The site, and the host of its files: what stands before the path of an address.
+    web_url: str = _WEB
+    content_url: str = _CONTENT
+    replay_compression: str = "gzip"
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> Self:
         """Read and check; raises ``SettingError`` with one sentence."""
         workspace = Path(settings.get("WORKSPACE") or "local_workspace")
-        api_url = _api_url(settings.get("KAGGLE_API_URL"))
+        api_url = _address("KAGGLE_API_URL", settings.get("KAGGLE_API_URL"), _API)
+        web_url = _site(settings.get("KAGGLE_WEB_URL"), "KAGGLE_WEB_URL", _WEB, api_url)
+        content_url = _site(
+            settings.get("KAGGLE_CONTENT_URL"), "KAGGLE_CONTENT_URL", _CONTENT, api_url
+        )
         # a doctor that looks at the replica must not forget what it found of the real Kaggle
         _check_of_no_store(settings)
         _check_keys(destination_of(settings), _output_prefix(settings))
@@ -110,7 +126,7 @@ class KaggleConfig:
             stall_timeout=_number(settings, "KAGGLE_STALL_TIMEOUT", 0.1, 3600),
             storage_hosts=_hosts(settings.getlist("KAGGLE_STORAGE_HOSTS")),
             max_ratio=_number(settings, "KAGGLE_MAX_RATIO", 1, 1e9),
-            quotas=_quotas(settings.get("KAGGLE_QUOTAS"), api_url),
+            quotas=_quotas(settings.get("KAGGLE_QUOTAS"), api_url, web_url, content_url),
             quota_file=_path(settings, "KAGGLE_QUOTA_FILE") or _quota_file(workspace, api_url),
             ledger=_path(settings, "KAGGLE_LEDGER") or workspace / "ledger.sqlite",
             quota_spent=_one_of(settings, "KAGGLE_QUOTA_SPENT", _WHEN_SPENT),
@@ -120,6 +136,9 @@ class KaggleConfig:
             read_back=_flag(settings, "S3_READ_BACK"),
             delete_local=_flag(settings, "S3_DELETE_LOCAL"),
             most_spooled=_size(settings, "S3_SPOOL_MAX", "1GB"),
+            web_url=web_url,
+            content_url=content_url,
+            replay_compression=_one_of(settings, "KAGGLE_REPLAY_COMPRESSION", _COMPRESSIONS),
         )
 
     def output(self, spider: str) -> str:
@@ -235,33 +254,42 @@ def _flag(settings: BaseSettings, name: str) -> bool:
         raise SettingError(f"{name}={settings.get(name)} is wrong: write True or False") from None
 
 
-def _api_url(value: Any) -> str:
+def _address(name: str, value: Any, example: str) -> str:
+    """What a setting of this name says, as scrapy.Request spells addresses, so that the two can be
+    compared; ``example`` is one to write."""
     given = str(value or "").strip()
     try:
-        # as scrapy.Request spells addresses, so that the two can be compared
         url = safe_url_string(given).rstrip("/")
         parts = urlsplit(url)
         parts.port  # noqa: B018  (raises for a port that is not a number)
     except ValueError:
-        raise SettingError(
-            "KAGGLE_API_URL is not an address: write https://api.kaggle.com"
-        ) from None
+        raise SettingError(f"{name} is not an address: write {example}") from None
     if "@" in parts.netloc or "?" in given or "#" in given:
         raise SettingError(
-            "KAGGLE_API_URL holds a user name, a query or a fragment: "
+            f"{name} holds a user name, a query or a fragment: "
             "write the address alone, and put credentials into KAGGLE_API_TOKEN"
         )
     if parts.scheme not in {"http", "https"} or not parts.hostname:
+        before = "/v1/ in a call" if example == _API else "the path of an address"
         raise SettingError(
-            f"KAGGLE_API_URL={url} is not an http or https address: "
-            "write what stands before /v1/ in a call, such as https://api.kaggle.com"
+            f"{name}={url} is not an http or https address: "
+            f"write what stands before {before}, such as {example}"
         )
     if not is_private_channel(url):
+        what = "send credentials" if example == _API else "ask the site"
         raise SettingError(
-            f"KAGGLE_API_URL={url} would send credentials in clear: "
-            "use https, or a server on this machine"
+            f"{name}={url} would {what} in clear: use https, or a server on this machine"
         )
     return url
+
+
+def _site(value: Any, name: str, usual: str, api_url: str) -> str:
+    """Where the site is; nobody who tries things with a Kaggle on this machine means the real
+    one."""
+    if value:
+        return _address(name, value, usual)
+    parts = urlsplit(api_url)
+    return f"{parts.scheme}://{parts.netloc}" if is_loopback(api_url) else usual
 
 
 def _one_of(settings: BaseSettings, name: str, words: tuple[str, str]) -> str:
@@ -273,9 +301,9 @@ def _one_of(settings: BaseSettings, name: str, words: tuple[str, str]) -> str:
     return word
 
 
-def _quotas(value: Any, api_url: str) -> dict[str, tuple[Rate, ...]]:
+def _quotas(value: Any, api_url: str, *site: str) -> dict[str, tuple[Rate, ...]]:
     """The rates of each family: what is given, else what is polite; nobody need be polite to a
-    server on this machine."""
+    server on this machine. ``site`` is where it is."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         with contextlib.suppress(ValueError):
             value = json.loads(value)
@@ -287,9 +315,12 @@ def _quotas(value: Any, api_url: str) -> dict[str, tuple[Rate, ...]]:
     for family in sorted({each for name in given for each in families_of(name)} - known):
         raise SettingError(
             f"KAGGLE_QUOTAS names the family {family!a}, which is not known: "
-            f"use {' or '.join(POLITE)}"
+            f"use {', '.join([*POLITE][:-1])} or {[*POLITE][-1]}"
         )
-    return given if is_loopback(api_url) else {**POLITE, **given}
+    of_site = POLITE.keys() - _OF_THE_API
+    asked = {name: (api_url, *site) if name in of_site else (api_url,) for name in POLITE}
+    polite = {name: POLITE[name] for name in POLITE if not all(map(is_loopback, asked[name]))}
+    return {**polite, **given}
 
 
 def _path(settings: BaseSettings, name: str) -> Path | None:

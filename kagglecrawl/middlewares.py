@@ -54,13 +54,18 @@ _NO_REPLY: dict[type[Exception], tuple[type[NoReply], str]] = {
     ResponseDataLossError: (NoReply, "the answer was cut short"),
     DownloadFailedError: (NoReply, "the connection broke"),
 }
-_CHECK_NETWORK = "Check the network and KAGGLE_API_URL, then run it again"
+_SETTINGS = {"api": "KAGGLE_API_URL", "web": "KAGGLE_WEB_URL", "content": "KAGGLE_CONTENT_URL"}
 _LONGEST_PAUSE = 60.0
 #: Waits from so many seconds on are told in the log, once for all requests that wait.
 _WORTH_TELLING = 2.0
 #: Seconds after which one that was held back is looked at again.
 _SOON = 1.0
-_NOTHING = "Nothing but downloads is asked for"
+_NOTHING = {
+    DOWNLOADS: "No download is begun",
+    "episodes": "No list of episodes is fetched",
+    "replay": "No replay is fetched",
+}
+_ALL_ELSE = "Nothing else of the kind is sent"
 _PROXY_SECRET = b"Proxy-Authorization"
 #: Attempts without a single answer after which the address is taken to be wrong.
 _ATTEMPTS_IN_THE_DARK = 3
@@ -82,7 +87,8 @@ class KaggleReplyMiddleware:
         assert crawler.stats is not None
         self._crawler = crawler
         self._stats = crawler.stats
-        self._answered = False
+        #: Who has answered anything in this run (``Rpc.where``).
+        self._answered: set[str] = set()
         self._told_until = 0.0
         self._proven: set[str] = set()
         #: By method, how many requests in a row were given up, without a good answer between them.
@@ -108,15 +114,16 @@ class KaggleReplyMiddleware:
         """Pass a good reply on; raise what any other means (it reaches the errback)."""
         if "rpc" not in request.meta:
             return response
-        self._answered = True
         name = request.meta["rpc"]
+        call = rpc.TABLE[name]
+        self._answered.add(call.where)
         self._stats.inc_value(f"kaggle/replies/{response.status}")
         if not isinstance(response, TextResponse):
             response = response.replace(cls=TextResponse, encoding="utf-8")
         after = (response.headers.get("Retry-After") or b"").decode("latin-1")
         try:
             judge(
-                rpc.TABLE[name],
+                call,
                 response.status,
                 _decoded(response),
                 response.body,
@@ -124,7 +131,7 @@ class KaggleReplyMiddleware:
                 location=(response.headers.get("Location") or b"").decode("latin-1"),
                 known=self._known,
                 proven=name in self._proven,
-                reached=bool(self._proven),
+                reached=any(rpc.TABLE[each].where == call.where for each in self._proven),
             )
         except RetryLater as error:
             again = self._again(request, error)
@@ -144,30 +151,37 @@ class KaggleReplyMiddleware:
             self._stats.inc_value("kaggle/held_back")
             # its family is held for as long as it must be; a quota may be raised before that
             return _later(request, {"not_before": min(exception.until, time.time() + _SOON)})
-        if isinstance(exception, RetryLater):  # a transfer's
-            return self._again(request, exception)
         call = rpc.TABLE[request.meta["rpc"]]
+        if isinstance(exception, RetryLater):  # a transfer's, or a replay's
+            if call.replay and not isinstance(exception, NoReply):
+                self._answered.add(call.where)
+            return self._again(request, exception)
         if call.file and isinstance(exception, DownloadCancelledError):
             raise Unusable(f"{call.method}: its file is too large", TOO_LARGE)
         for kind, (error, words) in _NO_REPLY.items():
             if isinstance(exception, kind):
-                return self._again(
-                    request, error(f"{call.method} at {self._config.api_url}: {words}")
-                )
+                address = call.address(self._config)
+                return self._again(request, error(f"{call.method} at {address}: {words}"))
         return None
 
     def _again(self, request: Request, error: RetryLater) -> Request:
         """The request to send later; raises when that is over."""
         attempt: int = 1 if error.got_on else request.meta.get("attempt", 1)
-        if isinstance(error, Throttled) or (isinstance(error, Away) and self._answered):
+        where = rpc.TABLE[request.meta["rpc"]].where
+        answered = where in self._answered
+        # what the content network has, others have as well: nobody waits for it
+        if isinstance(error, Throttled) or (
+            isinstance(error, Away) and answered and where != "content"
+        ):
             wait, changes = self._wait_with_all(request, error)
         else:
-            if not self._answered and attempt >= _ATTEMPTS_IN_THE_DARK:
-                raise Unreachable(f"{error}. {_CHECK_NETWORK}")
+            in_the_dark = not answered and attempt >= _ATTEMPTS_IN_THE_DARK
+            if in_the_dark and where == "api":
+                raise Unreachable(f"{error}. {_check_network(where)}")
             alike = {} if error.got_on else dict(request.meta.get("alike", {}))
             alike[error.slug] = alike.get(error.slug, 0) + 1
             name = request.meta["rpc"]
-            most = self._config.max_attempts
+            most = attempt if in_the_dark else self._config.max_attempts
             if self._in_vain[name] >= _IN_VAIN and most > 1 and not error.got_on:
                 most = 1
                 self._stats.inc_value("kaggle/given_up/at_once")
@@ -193,7 +207,8 @@ class KaggleReplyMiddleware:
         waited: float = request.meta.get("waited", 0.0) + wait
         limit = f"longer than KAGGLE_MAX_WAIT ({self._config.max_wait:.0f} s)"
         if waited > self._config.max_wait and not throttled:
-            raise Unreachable(f"{error}, for {limit}. {_CHECK_NETWORK}")
+            where = rpc.TABLE[request.meta["rpc"]].where
+            raise Unreachable(f"{error}, for {limit}. {_check_network(where)}")
         if wait <= self._config.max_wait < waited and self._config.quota_spent == "stop":
             # like one long wait: others go on, and if there are none the scheduler ends the crawl
             logger.info("%s. The waits for this request add up to %.0f s, %s", error, waited, limit)
@@ -203,7 +218,7 @@ class KaggleReplyMiddleware:
         self._stats.inc_value(f"kaggle/{error.slug}")
         if wait >= _WORTH_TELLING and self._told_until < time.time():
             self._told_until = time.time() + wait
-            what = "No download is begun" if family == DOWNLOADS else _NOTHING
+            what = _NOTHING.get(family, _ALL_ELSE)
             logger.info("%s. %s for %.0f s", error, what, wait)
         self._hold(family, time.time() + wait)
         return wait, {"waits": times, "waited": waited}
@@ -224,6 +239,10 @@ class KaggleReplyMiddleware:
     def _scheduler(self) -> KaggleScheduler | None:
         scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
         return scheduler if isinstance(scheduler, KaggleScheduler) else None
+
+
+def _check_network(where: str) -> str:
+    return f"Check the network and {_SETTINGS[where]}, then run it again"
 
 
 def _later(request: Request, changes: dict[str, Any]) -> Request:

@@ -114,6 +114,12 @@ FEED_EXPORTERS = {
 #: Everything before /v1/… in a call. From the environment: KAGGLE_API_URL, else what kagglesdk
 #: makes of KAGGLE_API_ENVIRONMENT, else https://api.kaggle.com.
 KAGGLE_API_URL = default_api_url(os.environ)
+#: The site, for what the official API does not have: lists of episodes, and replays. What stands
+#: before the path; it is sent no credentials. Empty: https://www.kaggle.com, for an API on this
+#: machine the same server.
+KAGGLE_WEB_URL = ""
+#: The host of the site's files, likewise; empty: https://www.kaggleusercontent.com.
+KAGGLE_CONTENT_URL = ""
 #: scrapy: Scrapy's downloader. official: the unmodified kaggle package in a child process.
 KAGGLE_TRANSPORT = "scrapy"
 #: Datasets below this usability rating (0 to 1) are skipped; `-a min_usability=` goes before it.
@@ -125,9 +131,10 @@ KAGGLE_RETRY_BASE = 0.5
 #: The longest that is waited for one request, in seconds: a longer Retry-After, several that add up
 #: to more, or a network that is away for longer, end the run cleanly.
 KAGGLE_MAX_WAIT = 900
-#: What may be sent, by family: the calls of the API, and downloads begun. A pace (second, minute),
-#: a budget (hour, day: any 24 hours), or several of them; an empty one is no limit. For those that
-#: are not named: 2/second, and none on this machine. `-s KAGGLE_QUOTAS="api=1/second, 5000/day"`
+#: What may be sent, by family: the calls of the API, downloads begun, lists of episodes, replays. A
+#: pace (second, minute), a budget (hour, day: any 24 hours), or several of them; an empty one is no
+#: limit. For those that are not named: api and download 2/second, episodes 10/minute and 1000/day,
+#: replay 60/minute; none on this machine. `-s KAGGLE_QUOTAS="api=1/second, 5000/day"`
 KAGGLE_QUOTAS = ""
 #: What was sent, kept for all runs and processes of this user; empty: in the user's state folder
 #: (~/.local/state/kagglecrawl), for a server on this machine in WORKSPACE.
@@ -149,6 +156,9 @@ KAGGLE_CONCURRENT_TRANSFERS = 2
 KAGGLE_STALL_TIMEOUT = 60
 #: Hosts that Kaggle may send a download to, over https (kaggle-facts 1.4).
 KAGGLE_STORAGE_HOSTS = ["storage.googleapis.com"]
+#: How replays are stored: gzip, or zstd, which is smaller and quicker. (Modern ones have 31 to
+#: 34 MB, and shrink 60 times.)
+KAGGLE_REPLAY_COMPRESSION = "gzip"
 #: Files of more than 1 MiB that are more than so many times as large as in their archive are
 #: refused: archives are known that fill any disk.
 KAGGLE_MAX_RATIO = 200

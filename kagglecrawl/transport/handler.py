@@ -1,8 +1,9 @@
 """The one download handler for http and https: by ``meta`` a request goes to a browser
-(``playwright``), becomes files (``sink``), or is sent as Scrapy does.
+(``playwright``), becomes files (``sink``) or a replay, or is sent as Scrapy does.
 
 Calls of Kaggle's API get their credentials here, at the last moment and on a copy: no header with
-a secret is ever on a request that a queue, a log or a callback sees. Stats: ``kaggle/requests`` and
+a secret is ever on a request that a queue, a log or a callback sees. Calls of the site get none,
+and are sent by Scrapy whatever KAGGLE_TRANSPORT says. Stats: ``kaggle/requests`` and
 ``kaggle/requests/<Method>``, counted as they are sent.
 """
 
@@ -20,10 +21,11 @@ from scrapy.http import Response
 
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.auth import Credentials, find_credentials
-from kagglecrawl.kaggle.rpc import TABLE
+from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.state.holds import Held
 from kagglecrawl.transfer.transfers import Transfers
 from kagglecrawl.transport.official import SIGN_IN, OfficialTransport
+from kagglecrawl.transport.replays import Replays
 from kagglecrawl.transport.sending import UntilTheEnd, about_to_send, count_sent
 
 
@@ -61,6 +63,10 @@ class KaggleDownloadHandler(BaseDownloadHandler):
     def _transfers(self) -> Transfers:
         return Transfers(self.crawler, self._config)
 
+    @cached_property
+    def _replays(self) -> Replays:
+        return Replays(self.crawler, self._config)
+
     async def _browser(self) -> BaseDownloadHandler:
         """scrapy-playwright's handler, imported and started when a page is first asked for."""
         async with self._starting_browser:
@@ -85,7 +91,10 @@ class KaggleDownloadHandler(BaseDownloadHandler):
             return await self._http.download_request(request)
         if "sink" in request.meta:
             return await self._transfer(request)
-        if TABLE[request.meta["rpc"]].file and self._official is None:
+        call = TABLE[request.meta["rpc"]]
+        if call.replay:
+            return await self._replay(request, call)
+        if call.file and self._official is None:
             return await self._transfers.content(request, partial(self._call, request))
         return await self._call(request)
 
@@ -97,14 +106,30 @@ class KaggleDownloadHandler(BaseDownloadHandler):
             )
         return await self._transfers.run(request, partial(self._call, request))
 
+    async def _replay(self, request: Request, call: Rpc) -> Response:
+        """The JSON of a game; see transport/replays.py."""
+        if (kept := await self._replays.kept(request)) is not None:
+            return kept
+        if self._official is not None and call.where == "api":
+            return await self._replays.read(request, await self._call(request))
+        self._about_to_send(request)
+        return await self._replays.fetch(request, self._authorization(request))
+
+    def _authorization(self, request: Request) -> str:
+        """That header of a call, or nothing: the site's may be below the API's own address, and get
+        none all the same."""
+        if TABLE[request.meta["rpc"]].where != "api":
+            return ""
+        return self._credentials.header_for(request.url, self._config.api_url)
+
     async def _call(self, request: Request) -> Response:
-        if self._official is not None:
+        if self._official is not None and TABLE[request.meta["rpc"]].where == "api":
             if await self._official.signs_in(partial(self._about_to_send, request, SIGN_IN)):
                 raise Held(time.time())  # that had its turn: it is to have one of its own
             self._about_to_send(request)
             return await self._official.send(request)
         self._about_to_send(request)
-        header = self._credentials.header_for(request.url, self._config.api_url)
+        header = self._authorization(request)
         if not header:
             return await self._http.download_request(request)
         sent = request.replace(headers={**request.headers, "Authorization": header})

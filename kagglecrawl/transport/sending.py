@@ -10,8 +10,9 @@ from typing import TypeVar
 from scrapy import Request
 from scrapy.crawler import Crawler
 
+from kagglecrawl.state.closing import interrupted
 from kagglecrawl.state.leases import Interrupted
-from kagglecrawl.state.scheduler import KaggleScheduler, interrupted
+from kagglecrawl.state.scheduler import KaggleScheduler
 
 T = TypeVar("T")
 

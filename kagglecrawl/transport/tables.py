@@ -5,8 +5,11 @@ by what its ``meta["table"]`` says, which is all JSON. (Scrapy takes no address 
 
     {"name": "Competitions", "columns": ["Id", "Slug"],
      "keep": "wanted",    a method of the spider, called in a thread with the cells; "": all rows
+     "key": "Slug",       the column whose cell alone that method gets; absent: all of "columns"
+     "before": "noted",   another, called here before each batch is read; absent: none
      "version": "1819",   the version of kaggle/meta-kaggle to read; "": the newest
-     "stamp": "…"}        what ``Table.stamp`` was for the batch before; "": there was none
+     "stamp": "…",        what ``Table.stamp`` was for the batch before; "": there was none
+     "most": 500}         rows that are wanted in one batch; absent: ``Table.batch`` decides
 
 Tables come from the spider's ``meta_kaggle``, a folder of the user's, or else from kaggle's dataset
 by kagglehub (hub.py). Files are read in threads.
@@ -37,7 +40,8 @@ from kagglecrawl.transport.sending import UntilTheEnd
 
 logger = logging.getLogger(__name__)
 
-Keep = Callable[[dict[str, str]], bool]
+#: It gets the cells of a row, or one of them.
+Keep = Callable[[Any], bool]
 
 
 class TableResponse(Response):
@@ -97,6 +101,8 @@ class TableHandler(BaseDownloadHandler):
         folder: Path | None = getattr(self.crawler.spider, "meta_kaggle", None)
         if folder is None:
             folder, version = await self._hub.have(request, name, wanted.get("version", ""))
+        if before := wanted.get("before", ""):
+            getattr(self.crawler.spider, before)()
         keep: Keep | None = None
         if method := wanted.get("keep", ""):
             keep = getattr(self.crawler.spider, method)
@@ -119,7 +125,11 @@ class TableHandler(BaseDownloadHandler):
             path = find_table(folder, name, self._config.workspace / "meta_kaggle")
         table = Table.open(name, path)
         changed = bool(wanted.get("stamp")) and wanted["stamp"] != table.stamp
-        return table.batch(0 if changed else offset, wanted["columns"], keep), table, changed
+        how = {"key": wanted.get("key", "")}
+        if "most" in wanted:
+            how["most_rows"] = wanted["most"]
+        batch = table.batch(0 if changed else offset, wanted["columns"], keep, **how)
+        return batch, table, changed
 
     async def close(self) -> None:
         """End what fetches tables, if anything does."""

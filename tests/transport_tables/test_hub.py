@@ -14,8 +14,8 @@ from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import published
+from kagglecrawl.state.closing import interrupted
 from kagglecrawl.state.leases import Interrupted
-from kagglecrawl.state.scheduler import interrupted
 from kagglecrawl.transport.child import Child
 from kagglecrawl.transport.hub import REF
 from tests.official_transport.conftest import eventually, workers
