@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
     def slowly(self: Table, *args: Any, **kwargs: Any) -> Batch:
         time.sleep(0.03)  # in the thread that reads: so that there is time to kill it
-        return read(self, *args, **kwargs, most_rows=3)
+        return read(self, *args, **{**kwargs, "most_rows": 3})
 
     Table.batch = slowly  # type: ignore[method-assign]
     execute()

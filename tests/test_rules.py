@@ -111,8 +111,9 @@ def test_sql_has_one_place(path: Path) -> None:
     if path in {
         PACKAGE / f"state/{name}.py"
         for name in (
-            *("database", "store", "transfer_store", "outcome_store", "quotas"),
-            *("ledger", "ledger_file", "ledger_look"),
+            *("database", "store", "transfer_store", "outcome_store", "gather_store"),
+            "quotas",
+            *("ledger", "ledger_each", "ledger_file", "ledger_look"),
         )
     }:
         return

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn, Self
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Self
 
 from kagglecrawl.kaggle.errors import StopCrawl
 
@@ -196,8 +196,9 @@ class Table:
         self,
         offset: int,
         columns: Sequence[str],
-        keep: Callable[[dict[str, str]], bool] | None,
+        keep: Callable[[dict[str, str]], bool] | Callable[[str], bool] | None,
         *,
+        key: str = "",
         most_bytes: int = 64 << 20,
         most_rows: int = 500,
         most_text: int = 1 << 20,
@@ -205,12 +206,16 @@ class Table:
         """Read records from the one at byte ``offset`` on (0: the first), one at least, until
         ``most_bytes`` of the file were read, or ``most_rows`` kept, or ``most_text`` characters of
         them. ``keep`` is called with the cells of ``columns`` and tells which rows are wanted;
-        None: all are.
+        None: all are. With ``key``, a column, it is called with that cell alone: where few rows are
+        wanted that is twice as quick.
 
         Blocking, and meant for a thread. Raises ``TableRefused`` as ``records`` does; what comes
         before a record that has no end is handed out first.
         """
         take, names, width = self._taker(columns), tuple(columns), len(self.columns)
+        by_cell: Any = keep if key else None
+        by_row: Any = None if key else keep
+        at = self.columns.index(key) if key in self.columns else width
         rows: list[Row] = []
         read = text = 0
         following: int | None = None
@@ -227,11 +232,12 @@ class Table:
                         cells[width:] = [""] * (width - len(cells))
                     # What is absent is looked for behind the last column.
                     cells.append("")
-                    row = dict(zip(names, take(cells), strict=False))
-                    if keep is None or keep(row):
-                        broken = "" if whole and legible else "encoding" if whole else "cells"
-                        rows.append(Row(begin, row, broken))
-                        text += sum(map(len, row.values()))
+                    if by_cell is None or by_cell(cells[at]):
+                        row = dict(zip(names, take(cells), strict=False))
+                        if by_row is None or by_row(row):
+                            broken = "" if whole and legible else "encoding" if whole else "cells"
+                            rows.append(Row(begin, row, broken))
+                            text += sum(map(len, row.values()))
                     if end >= stop or len(rows) >= most_rows or text >= most_text:
                         following = end if end < self.size else None
                         break

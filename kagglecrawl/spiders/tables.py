@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from scrapy import Request
 from scrapy.http import Response
+from scrapy.settings import BaseSettings
 from twisted.python.failure import Failure
 
 from kagglecrawl.arguments import Arguments
@@ -28,8 +29,9 @@ from kagglecrawl.transport.hub import NotInCache, check_hub
 from kagglecrawl.transport.tables import TableResponse
 from kagglecrawl.units import amount
 
+_SLOT = "metakaggle"
 _OF_TABLES = {
-    "download_slot": "metakaggle",
+    "download_slot": _SLOT,
     "autothrottle_dont_adjust_delay": True,
     "dont_cache": True,
 }
@@ -47,10 +49,22 @@ class TableSpider(KaggleSpider):
     _told = -math.inf
 
     @classmethod
+    def update_settings(cls, settings: BaseSettings) -> None:
+        """A table is no server, so nothing waits between two stretches."""
+        super().update_settings(settings)
+        own = {"delay": 0, "concurrency": settings.getint("CONCURRENT_REQUESTS")}
+        slots = {_SLOT: own, **settings.getdict("DOWNLOAD_SLOTS")}
+        settings.set("DOWNLOAD_SLOTS", slots, priority="spider")
+
+    @classmethod
     def check(cls, args: Arguments, config: KaggleConfig) -> None:
+        """If tables are what is read: are they there?"""
+        if getattr(args, "source", "meta") == "meta":
+            cls.check_tables(args, config)
+
+    @classmethod
+    def check_tables(cls, args: Arguments, config: KaggleConfig) -> None:
         """Are the tables in the user's folder, or can kagglehub fetch them?"""
-        if getattr(args, "source", "meta") != "meta":
-            return
         folder: Path | None = args.meta_kaggle  # type: ignore[attr-defined]
         if folder is None:
             check_hub(config.api_url)
@@ -77,14 +91,20 @@ class TableSpider(KaggleSpider):
         *,
         needs: Sequence[str] = (),
         keep: str = "",
+        key: str = "",
+        before: str = "",
         then: str = "",
+        most: int = 0,
     ) -> Request:
         """A request for a whole table; the method named ``each`` gets every ``Row`` of it once.
 
         A table without one of the columns that it ``needs`` ends the crawl; others of ``columns``
         may be absent. ``keep`` names a method that says of the cells whether a row is wanted; it is
-        called in another thread. The one named ``then`` is called, with nothing, when the table is
-        over.
+        called in another thread, and with ``key``, a column, it gets that cell alone, which is
+        quicker. The one named ``before`` is called in our thread before each stretch is read, in
+        every run, so that ``keep`` has what it needs; the one named ``then`` when the table is
+        over; both with nothing. ``most`` is how many rows that are wanted make a stretch,
+        where they are small (0: as many as usual).
         """
         table = {
             "name": name,
@@ -93,6 +113,9 @@ class TableSpider(KaggleSpider):
             "keep": keep,
             "version": "",
             "stamp": "",
+            **({"key": key} if key else {}),
+            **({"before": before} if before else {}),
+            **({"most": most} if most else {}),
         }
         return self._table_request(table, each, then, 0)
 
@@ -121,9 +144,10 @@ class TableSpider(KaggleSpider):
             self._count(f"{stat}/changed")
         self._count(f"{stat}/rows", batch.read)
         self._count(f"{stat}/wanted", len(batch.rows))
-        for row in batch.rows:
-            with self.remembering():
-                yield from getattr(self, each)(row)
+        method = getattr(self, each)
+        with self.remembering():
+            for row in batch.rows:
+                yield from method(row)
         if batch.next is not None:
             table = {**table, "version": response.version, "stamp": response.table.stamp}
             if time.monotonic() > self._told + _TELL_EVERY:

@@ -15,6 +15,7 @@ from typing import Any
 
 from kagglecrawl.kaggle.errors import PERMANENT
 from kagglecrawl.kaggle.paging import PAGE_ROWS, End
+from kagglecrawl.state.gather import Gathering
 from kagglecrawl.state.leases import Found, Lease, Settled, current
 from kagglecrawl.state.store import Store, Verdict
 
@@ -59,6 +60,7 @@ class Accounts:
         page_size: int = PAGE_ROWS,
     ) -> None:
         self._store = store
+        self.gathering = Gathering(store)
         self.resource = resource
         self._page_row = page_row
         self._kept = kept
@@ -221,6 +223,15 @@ class Accounts:
         known = self._store.known(key)
         return known is not None and known.verdict in {Verdict.STORED, Verdict.SKIPPED}
 
+    def open_keys(self) -> list[str]:
+        """The keys of all that have no verdict yet."""
+        return self._store.open_keys()
+
+    def is_open(self, key: str) -> bool:
+        """Is it known, and has no verdict yet?"""
+        known = self._store.known(key)
+        return known is not None and known.verdict is Verdict.PENDING
+
     def missing_verdict(self, lease: Lease) -> bool:
         """Has the lease come to its end, and said nothing of the resource that it was for?"""
         key = lease.key
@@ -252,6 +263,8 @@ class Accounts:
                 self._store.add_outcome(key, time.time(), record, None)
         if lease.covered is not None:
             self._cover(*lease.covered)
+        if lease.gathered is not None:
+            self._store.gather(lease.gathered)
 
     def exported(self, key: str, item: Any, *, unchanged: bool) -> Exported:
         """What is to be noted of an item whose row is exported. Raises whatever making it

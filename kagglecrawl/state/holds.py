@@ -47,6 +47,8 @@ _TURN = 0.002
 _REPEATED = ("KAGGLE_QUOTAS", "KAGGLE_QUOTA_SPENT", "KAGGLE_QUOTA_FILE", "KAGGLE_LEDGER")
 #: Downloads may take hours: the requests of other families must not wait for them.
 DOWNLOADS = "download"
+#: What one listing of episodes tells decides on the next.
+LISTINGS = "episodes"
 
 
 class Held(Exception):
@@ -82,7 +84,7 @@ class Holds:
         #: How many requests of a family may be under way at once.
         transfers = crawler.settings.getint("KAGGLE_CONCURRENT_TRANSFERS", 1)
         others = crawler.settings.getint("CONCURRENT_REQUESTS") - 1
-        self._most = {DOWNLOADS: max(1, min(transfers, others))}
+        self._most = {DOWNLOADS: max(1, min(transfers, others)), LISTINGS: 1}
         known: dict[str, float] = json.loads(store.get("holds") or "{}")
         for family, until in (quotas.holds() if quotas else {}).items():
             known[family] = max(until, known.get(family, 0.0))

@@ -23,6 +23,7 @@ from scrapy.utils.python import global_object_name
 from twisted.python.failure import Failure
 
 from kagglecrawl.kaggle.errors import KaggleError, StopCrawl
+from kagglecrawl.state.gather_store import Gathered
 from kagglecrawl.state.store import Verdict
 
 
@@ -95,6 +96,8 @@ class Lease:
     dropped: str = ""
     #: Rows of a list that this reply has covered: from, and up to.
     covered: tuple[int, int] | None = None
+    #: What it has to say of what the job gathers (gather.py).
+    gathered: Gathered | None = None
 
     def keyed_items(self) -> list[tuple[str | None, Any]]:
         """Its items, each with the key of the resource that it is of. A pipeline may have made

@@ -6,7 +6,8 @@ may come twice, or late. What decides is when something was seen, never when it 
 outcome of a version counts, and whether a resource is gone follows from when it was last listed,
 missed, stored and refused.
 
-``ledger_file.py`` has its tables, ``ledger_look.py`` reads it for people.
+``ledger_file.py`` has its tables, ``ledger_each.py`` walks through it, ``ledger_look.py`` reads it
+for people.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any, Self
 
 from kagglecrawl.kaggle.errors import OF_FILES
 from kagglecrawl.kaggle.names import folded
+from kagglecrawl.state.ledger_each import Entry as Entry
+from kagglecrawl.state.ledger_each import entries, parsed
 from kagglecrawl.state.ledger_file import (
     ELSEWHERE,
     cannot,
@@ -133,13 +136,14 @@ class Ledger:
         """The record that is kept of this version; None if there is none, or what is kept is no
         record."""
         found = self._look(f"SELECT v.record {_OF_VERSION}", (*self._whose, key, version))
-        if not found or found[0][0] is None:
-            return None
-        with suppress(ValueError):
-            record = json.loads(found[0][0])
-            if isinstance(record, dict):
-                return record
-        return None
+        return parsed(found[0][0]) if found else None
+
+    def each(self, prefix: str) -> Iterator[Entry]:
+        """All resources whose keys begin so, by key, each as its newest version is.
+
+        They are read piece by piece: what else is done with the ledger meanwhile is no harm.
+        """
+        return entries(self._look, *self._whose, prefix)
 
     def files(self, key: str, version: str) -> Iterator[tuple[str, int, bytes, str]]:
         """Name, size in bytes, SHA-256 and ETag (of one in a store, else empty) of the files that

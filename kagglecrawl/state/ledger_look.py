@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any, NamedTuple, Self
 
 from kagglecrawl.kaggle.names import folded
+from kagglecrawl.state.ledger_each import NEWEST, Entry, entries, sources
 from kagglecrawl.state.ledger_file import (
     ANEW,
     cannot,
@@ -28,9 +29,7 @@ from kagglecrawl.state.ledger_file import (
 )
 from kagglecrawl.state.ledger_file import LedgerRefused as LedgerRefused
 
-#: A 404 that told no version is of the one that was known.
-_NEWEST = "version = '', seen DESC, at DESC, id DESC"
-_LATEST = f"(SELECT id FROM version WHERE resource = r.id ORDER BY {_NEWEST} LIMIT 1)"
+_LATEST = f"(SELECT id FROM version WHERE resource = r.id ORDER BY {NEWEST} LIMIT 1)"
 _WITH_FILES = (
     "(SELECT id FROM version WHERE resource = r.id AND place IS NOT NULL "
     "ORDER BY files_at DESC, id DESC LIMIT 1)"
@@ -261,7 +260,7 @@ class Look:
         none. Two queries, and not one with a join, so that nothing but keys is ever sorted."""
         where, values = _where(wanted.of_resource())
         conditions, conditional = _where(wanted.of_version())
-        newest = f"ORDER BY {_NEWEST} LIMIT 1"
+        newest = f"ORDER BY {NEWEST} LIMIT 1"
         query = f"SELECT * FROM version WHERE resource = ? {newest}"
         if wanted.all_versions:
             query = "SELECT * FROM version WHERE resource = ?"
@@ -369,6 +368,13 @@ class Shelf:
             (number, first, limit),
         )
         return [KeptFile(*row) for row in rows]
+
+    def each(self, resource: str) -> Iterator[tuple[str, Entry]]:
+        """All of a spider's resources with their sources, by source and key, each as its newest
+        version is."""
+        for source in sources(self._rows, resource):
+            for entry in entries(self._rows, source, resource, ""):
+                yield source, entry
 
     def has_folder(self, folder: str) -> bool:
         """Are, or were, any resource's files in this folder?"""

@@ -68,7 +68,8 @@ class Outbox:
         config = getattr(spider, "config", None)
         if not isinstance(config, KaggleConfig) or not hasattr(spider, "kept"):
             return None
-        ledger = Ledger(config.ledger, source_of(config.api_url), spider.name)
+        resource = getattr(spider, "resource", spider.name)
+        ledger = Ledger(config.ledger, source_of(config.api_url), resource)
         ledger.check()
         spider.ledger = ledger  # type: ignore[attr-defined]
         choice, listing = getattr(spider, "choice", ""), getattr(spider, "listing", None)

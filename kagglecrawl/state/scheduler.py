@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -26,20 +27,19 @@ from scrapy import Request, Spider, signals
 from scrapy.core.scheduler import BaseScheduler
 from scrapy.crawler import Crawler
 from scrapy.exceptions import CloseSpider
-from scrapy.utils.asyncio import CallLaterResult, call_later
 from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
 from kagglecrawl.kaggle.auth import CredentialsError
 from kagglecrawl.state import codec, internals
 from kagglecrawl.state.accounts import BEYOND_SAMPLE, Accounts, begin_run
+from kagglecrawl.state.closing import Closing
 from kagglecrawl.state.commits import Commits, unwritable
 from kagglecrawl.state.desk import Desk
 from kagglecrawl.state.feeds import FeedRefused, Feeds
 from kagglecrawl.state.holds import Holds
 from kagglecrawl.state.job import Identity, Job, JobRefused
 from kagglecrawl.state.leases import (
-    Interrupted,
     Lease,
     Witness,
     hand_out,
@@ -50,6 +50,7 @@ from kagglecrawl.state.leases import (
 from kagglecrawl.state.ledger import LedgerRefused
 from kagglecrawl.state.outbox import Outbox
 from kagglecrawl.state.pages import pages_of, shape_of
+from kagglecrawl.state.plan import SENT, Plan
 from kagglecrawl.state.queue import Queue
 from kagglecrawl.state.quotas import QuotasRefused
 from kagglecrawl.state.store import Row, Store, Verdict
@@ -59,14 +60,6 @@ logger = logging.getLogger(__name__)
 
 #: Why a job, or what it needs, is not taken.
 _REFUSED = (JobRefused, FeedRefused, QuotasRefused, LedgerRefused, CredentialsError)
-#: A signal of ours: the spider closes, and what is under way is given up now.
-interrupted = object()
-#: Another: the process was asked to end, and something still hangs; all that can be is safe.
-left_behind = object()
-#: Seconds from the moment the spider begins to close until what is under way is given up, and until
-#: the process ends whatever hangs. A person who pressed Ctrl-C waits no longer than 5.
-GRACE = 1.5
-PATIENCE = 4.0
 #: What the retries of a request have counted; a new run begins anew.
 _COUNTED_PER_RUN = ("attempt", "alike", "waits", "waited")
 
@@ -92,7 +85,6 @@ class KaggleScheduler(BaseScheduler):
         self._started = 0
         #: Is the sum of the accounts right, and are feeds and pages at their places, at the end?
         self.balanced = self.stored = True
-        self._timers: list[CallLaterResult] = []
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -121,8 +113,12 @@ class KaggleScheduler(BaseScheduler):
             return False
         if self._leases:
             return True
-        if self.accounts.sated() and self._queue.any():
-            self._drop_the_rest()
+        if not self._queue.any():
+            return False
+        if self.accounts.sated():
+            self._drop_the_rest(BEYOND_SAMPLE)
+        elif self._plan is not None and (why := self._plan.over(self._queue.families())):
+            self._drop_the_rest(why)
         return self._queue.any()
 
     def enqueue_request(self, request: Request) -> bool:
@@ -140,8 +136,10 @@ class KaggleScheduler(BaseScheduler):
         with self._writing():
             while True:
                 begun = not self.accounts.room()
-                held = self.holds.with_full(self._leases.values())
+                held, waiting = self._held(), self._queue.families()
                 row = self._queue.pop(time.time(), held, only_begun=begun, admit=self.holds.admit)
+                if row is None and self._plan is not None and waiting != self._queue.families():
+                    continue  # the plan was asked about a family that had nothing
                 if row is None:
                     break
                 if (request := self._lease(row)) is not None:
@@ -170,6 +168,10 @@ class KaggleScheduler(BaseScheduler):
             self.holds.check(request)
             if (lease := lease_of(request)) is not None:
                 self.holds.sent(lease)
+                if self._plan is not None:
+                    self.accounts.note(f"{SENT}{lease.family}")
+                    if self._job is not None:
+                        self._commits.now()  # a kill must not forget it
 
     # -- opening and closing ----------------------------------------------------------------------
 
@@ -185,10 +187,13 @@ class KaggleScheduler(BaseScheduler):
         kept = getattr(spider, "kept", None) if outbox else None
         sample = getattr(spider, "sample", None)
         size = shape_of(spider).rows
-        self.accounts = Accounts(store, spider.name, page_row, sample, kept, size)
+        name = getattr(spider, "resource", spider.name)
+        self.accounts = Accounts(store, name, page_row, sample, kept, size)
         self.holds = Holds(self.crawler, store, getattr(spider, "config", None))
         self.feeds = Feeds.from_crawler(self.crawler, store, folder)
         self.feeds.open()
+        if outbox is not None:  # what a killed run has left; the spider may look at once
+            outbox.deliver(written=not self.feeds.delayed)
         self._run = begin_run(store, self.accounts)
         self._commits = Commits(
             store, self.feeds, self.accounts, pages, outbox, self._stats, self._stop_crawl, folder
@@ -199,6 +204,8 @@ class KaggleScheduler(BaseScheduler):
         self._commits.show()
         self._queue = Queue(store, self._run)
         spider.accounts = self.accounts  # type: ignore[attr-defined]
+        self._plan: Plan | None = getattr(spider, "plan", None) if self._ours else None
+        self._ending = Closing(self.crawler, self._leases, self.accounts, self._commits.now)
         self._opened = True
 
     def _refuse(self, why: str) -> None:
@@ -213,32 +220,11 @@ class KaggleScheduler(BaseScheduler):
     def _on_closing(self) -> None:
         """Nothing more is handed out, and what is under way has a moment to come to its end."""
         self._closing = True
-        if not (self._leases or self._commits.broken):
-            return
-        assert self.crawler.engine is not None
-        self._give_up_queued()
-        self._timers.append(call_later(GRACE, self._interrupt))
-        if not self.crawler.engine.running:  # stopped from outside: Ctrl-C, SIGTERM
-            self._timers.append(call_later(PATIENCE, self._leave))
-
-    def _give_up_queued(self) -> None:
-        assert self.crawler.engine is not None
-        internals.fail_queued(self.crawler.engine, Interrupted)
-
-    def _interrupt(self) -> None:
-        self._give_up_queued()
-        self.accounts.ending = True
-        self.crawler.signals.send_catch_log(interrupted)
-
-    def _leave(self) -> None:
-        """Something hangs. What is acknowledged is safe; what is not is done by the next run."""
-        logger.warning("%d requests do not come to an end: left as they are", len(self._leases))
-        self._commits.now()
-        self.crawler.signals.send_catch_log(left_behind)
+        if self._leases or self._commits.broken:
+            self._ending.begin()
 
     async def _close(self, reason: str) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self._ending.end()
         self.holds.close()
         finished, lacking = reason == "finished" and not self._commits.broken, ""
         with self._writing():
@@ -350,6 +336,8 @@ class KaggleScheduler(BaseScheduler):
         if row.run != self._run:
             for name in _COUNTED_PER_RUN:
                 request.meta.pop(name, None)
+        if self._plan is not None:
+            request = self._plan.prepare(request)
         family = self._of(request)[0]
         lease = self._leases[row.id] = Lease(row.id, request, row.key, family)
         lease.since = time.time()
@@ -358,10 +346,19 @@ class KaggleScheduler(BaseScheduler):
         self._stats.inc_value("scheduler/dequeued")
         return hand_out(lease, internals.default_callback(self._spider))
 
-    def _drop_the_rest(self) -> None:
-        """The sample has all that it wants."""
+    def _held(self) -> dict[str, float]:
+        """Until when families are held: by Kaggle, by quotas, by the spider's plan."""
+        under_way = self._leases.values()
+        held = self.holds.with_full(under_way)
+        if self._plan is not None:
+            waiting = self._queue.families()
+            held |= dict.fromkeys(self._plan.held(waiting, under_way, held), math.inf)
+        return held
+
+    def _drop_the_rest(self, reason: str) -> None:
+        """There is all that was wanted, or that may be asked for."""
         with self._writing():
-            self.accounts.close_open(Verdict.SKIPPED, BEYOND_SAMPLE)
+            self.accounts.close_open(Verdict.SKIPPED, reason)
             self._queue.drop()
             self._commits.soon()
 
@@ -375,6 +372,8 @@ class KaggleScheduler(BaseScheduler):
             with self._writing():
                 try:
                     self._acknowledge(lease)
+                    if self._plan is not None and lease.sent and self._job is not None:
+                        self._commits.now()  # a kill must not have it asked for again
                 except sqlite3.Error:
                     raise
                 except Exception as error:

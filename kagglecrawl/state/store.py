@@ -14,6 +14,7 @@ from kagglecrawl.state.database import APPLICATION_ID as APPLICATION_ID
 from kagglecrawl.state.database import FILE as FILE
 from kagglecrawl.state.database import VERSION as VERSION
 from kagglecrawl.state.database import NotOurs as NotOurs
+from kagglecrawl.state.gather_store import GatherStore
 from kagglecrawl.state.outcome_store import OutcomeRow as OutcomeRow
 from kagglecrawl.state.outcome_store import OutcomeStore
 from kagglecrawl.state.transfer_store import MemberRow as MemberRow
@@ -90,7 +91,7 @@ _AGAIN = (
 )
 
 
-class Store(OutcomeStore):
+class Store(OutcomeStore, GatherStore):
     """One job. Every method may raise ``sqlite3.Error``: a full disk, a damaged file."""
 
     # -- requests ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from unittest.mock import patch
 
 import pytest
@@ -40,7 +40,7 @@ def field_limit() -> Iterator[None]:
     csv.field_size_limit(before)
 
 
-def read(table: Table, columns: tuple[str, ...], offset: int = 0, **limits: int) -> list[Row]:
+def read(table: Table, columns: tuple[str, ...], offset: int = 0, **limits: Any) -> list[Row]:
     """All rows, batch by batch."""
     rows: list[Row] = []
     at: int | None = offset
@@ -209,6 +209,26 @@ def test_keep_chooses_and_sees_the_columns_asked_for(write: Write) -> None:
     assert [row.cells["Id"] for row in batch.rows] == [f"{n}7" for n in range(1, 10)]
     assert (batch.read, batch.next) == (90, None)
     assert seen == [{"Id": str(n)} for n in range(10, 100)]
+
+
+def test_keep_may_see_one_cell_alone(write: Write) -> None:
+    table = write(b"Id,Of,Of\n1,a,b\n2,b,a\n3\n4,b\n")
+    for key, cells, ids in (
+        ("Of", "ab", "124"),
+        ("Of", "b", "24"),
+        ("Of", "", "3"),
+        ("No", "", "1234"),
+    ):
+        seen: list[str] = []
+
+        def keep(cell: str, cells: str = cells, seen: list[str] = seen) -> bool:
+            seen.append(cell)
+            return cell in {*cells} or cell == cells
+
+        batch = table.batch(0, ("Id",), keep, key=key)
+        assert "".join(row.cells["Id"] for row in batch.rows) == ids
+        assert seen == (["a", "b", "", "b"] if key == "Of" else [""] * 4)
+        assert batch.read == 4
 
 
 def test_a_batch_ends_at_the_first_limit_that_it_meets(write: Write) -> None:

@@ -22,7 +22,7 @@ from scrapy.utils.test import get_crawler
 from twisted.python.failure import Failure
 
 from kagglecrawl import settings as project
-from kagglecrawl.state import commits, holds
+from kagglecrawl.state import closing, commits, holds
 from kagglecrawl.state import scheduler as module
 from kagglecrawl.state.accounts import Accounts
 from kagglecrawl.state.job import Job
@@ -79,7 +79,7 @@ class Clock:
         Clock.present = self
         for each in (module, holds):
             monkeypatch.setattr(each, "time", SimpleNamespace(time=lambda: self.now))
-        for each in (module, holds, commits):
+        for each in (closing, holds, commits):
             monkeypatch.setattr(each, "call_later", self.call_later)
 
 

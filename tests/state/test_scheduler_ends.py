@@ -13,8 +13,8 @@ from scrapy import Request
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from kagglecrawl.state.closing import GRACE, PATIENCE, interrupted, left_behind
 from kagglecrawl.state.leases import Interrupted
-from kagglecrawl.state.scheduler import GRACE, PATIENCE, interrupted, left_behind
 from tests.state.helpers import Item
 from tests.state.stand import START, Clock, Stand, ask
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -115,7 +116,10 @@ class FeedSetup:
     def uri(self, batch: int) -> str:
         """With its parameters filled in as of now; batches count from 1. Raises ``FeedRefused``."""
         spider, now = self.spider, datetime.now(tz=UTC)
-        params = {name: getattr(spider, name) for name in dir(spider)}
+        params: dict[str, Any] = {}
+        for name in dir(spider):
+            with suppress(AttributeError):  # a property of what is not there before it is opened
+                params[name] = getattr(spider, name)
         params["time"] = now.replace(microsecond=0).isoformat().replace(":", "-")
         params["batch_time"] = now.isoformat().replace(":", "-")
         params["batch_id"] = batch
