@@ -2,14 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests wait as often as they compute: one more than there are cores.
-WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Tests wait as often as they compute: two more than there are cores.
+WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)')
+# Without bytecode, each of many hundred processes would compile all of kagglecrawl.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: crawl crawl-s3 store test bench schemas clean
 
 crawl: $(VENV)/.crawl
 	$(BIN)/scrapy replica --scale small -- scrapy crawl datasets -O output/datasets.jsonl -s DOWNLOAD_DELAY=0
 	$(BIN)/scrapy replica --scale small -- scrapy crawl competitions -O output/competitions.jsonl
+	$(BIN)/scrapy replica --scale small -- scrapy crawl halite_episodes -a request_budget=40 -O output/episodes.jsonl
 
 # The same into a bucket of a real store, which is gone when it ends.
 crawl-s3: $(VENV)/.dev
@@ -22,7 +25,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	TMPDIR=$$($(BIN)/python -m tests.room) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -o tmp_path_retention_policy=failed
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
@@ -30,6 +33,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.transfers
 	$(BIN)/python -m benchmarks.markdown
 	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.episodes
+	$(BIN)/python -m benchmarks.episode_tables
+	$(BIN)/python -m benchmarks.replays
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.budget
 	$(BIN)/python -m benchmarks.million

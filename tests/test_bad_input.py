@@ -369,7 +369,7 @@ def test_an_api_that_answers_nonsense(crawl: Run, fault: Fault, words: str) -> N
 
 def test_a_scrapy_that_is_asked_about_nothing(scrapy: Run) -> None:
     """Scrapy's own commands work with nothing configured."""
-    assert scrapy("list").sentence == "competitions\ndatasets"
+    assert scrapy("list").sentence == "competitions\ndatasets\nepisodes\nhalite_episodes"
     assert scrapy("check").code == 0
     assert scrapy("settings", "--get", "BOT_NAME").sentence.splitlines()[-1] == "kagglecrawl"
     shell = scrapy("shell", "--nolog", "-c", "print(settings['BOT_NAME'], spider)")

@@ -378,7 +378,7 @@ def test_what_is_no_ledger_is_told_in_one_sentence(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("show",), "show is not known: write list, keys or export FILE, or nothing"),
+        (("show",), "show is not known: write list, keys, export FILE or seed-files COMPETITION"),
         (("list", "a"), "a is too much: see `scrapy ledger -h`"),
         (("export",), "name one file to export to, or - for the terminal"),
         (("export", "a.csv", "b.csv"), "name one file to export to"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,7 +22,8 @@ from kagglecrawl import settings as project
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.errors import KaggleError, NoSpace, StopCrawl, Unusable
 from kagglecrawl.pipelines import upload
-from kagglecrawl.pipelines.upload import Ended, Payload, Unproven, UploadPipeline
+from kagglecrawl.pipelines.payloads import Ended, Payload
+from kagglecrawl.pipelines.upload import Unproven, UploadPipeline
 from kagglecrawl.s3.errors import KeyRefused, StoreFailed, StoreRefused, Unproved
 from tests.state.helpers import Item
 from tests.state.stand import Clock, Stand, ask
@@ -115,6 +119,7 @@ class Bench:
         self.stopped: list[StopCrawl] = []
         spider = SimpleNamespace(
             name="kernels",
+            resource="kernels",
             config=KaggleConfig.from_settings(self.crawler.settings),
             accounts=self.accounts,
             bucket=self.bucket if store else None,
@@ -173,6 +178,21 @@ def test_without_a_store_they_are_in_the_workspace(tmp_path: Path) -> None:
         "kernel.log": b"shorter",
         "source.py": b"print()\n",
     }
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "output" / "kernels" / "code" / "a_b"
+    folder.mkdir(parents=True)
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left, ours = folder / f".{killed.pid}-1.incomplete", folder / f".{os.getpid()}-1.incomplete"
+    other = folder / ".mine-1.incomplete"
+    for path in (left, ours, other):
+        path.touch()
+    Bench(tmp_path / "work", store=False).process(kernel(LOG))
+    assert not left.exists()
+    assert ours.exists(), "of a process that runs"
+    assert other.exists()
 
 
 def test_a_workspace_that_is_full_ends_the_crawl(

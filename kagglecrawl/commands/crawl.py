@@ -39,8 +39,9 @@ from kagglecrawl.kaggle.errors import KaggleError
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state import internals
+from kagglecrawl.state.closing import left_behind
 from kagglecrawl.state.job import Identity, Job, JobRefused
-from kagglecrawl.state.scheduler import KaggleScheduler, left_behind
+from kagglecrawl.state.scheduler import KaggleScheduler
 
 COMPLETE, FAILED, USAGE, STOPPED, QUOTA, CREDENTIALS = range(6)
 _BY_REASON = {

@@ -14,6 +14,12 @@ ledger keys      the keys alone, which is what -a refs=FILE (or slugs) takes
 ledger export F  all of it into a file, by its suffix .csv, .json (an array) or
                  .jsonl; - prints JSON lines. An existing file is replaced when
                  the new one is whole
+ledger           what it has of the episodes of competition C as the Halite
+  seed-files C   seed's text files, in the folder --to: the priorities of the
+                 episodes that are not had (episode_priority_map.txt), the ranks
+                 of the teams that are not listed (team_priority_map.txt), and
+                 the episodes that are had (episode_downloads.txt). Such files
+                 that are there are replaced
 ================ ===============================================================
 
 list, keys and export take the newest version of each resource, or all with
@@ -74,6 +80,7 @@ from scrapy.exceptions import UsageError
 
 from kagglecrawl.commands.crawl import FAILED, STOPPED, USAGE
 from kagglecrawl.commands.ledger_export import export, line, moment
+from kagglecrawl.commands.ledger_seed import FOLDER, gather, told
 from kagglecrawl.commands.tables import TableHelpFormatter
 from kagglecrawl.config import KaggleConfig, SettingError
 from kagglecrawl.extensions.report import REASONS
@@ -105,7 +112,7 @@ class Command(ScrapyCommand):
 
     def syntax(self) -> str:
         """What follows the command's name."""
-        return "[options] [list | keys | export FILE]"
+        return "[options] [list | keys | export FILE | seed-files COMPETITION]"
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Which rows are meant, and how they are shown."""
@@ -122,6 +129,8 @@ class Command(ScrapyCommand):
         group.add_argument("--until", metavar="DATE", default="", help="outcomes until then")
         group.add_argument("--all-versions", action="store_true", help="not the newest alone")
         group.add_argument("--no-records", action="store_true", help="export without records")
+        group = parser.add_argument_group("Of seed-files (with --source)")
+        group.add_argument("--to", metavar="DIR", default="", help=f"folder, else {FOLDER}")
         parser.formatter_class = TableHelpFormatter
         parser.epilog = (__doc__ or "").partition("network.\n\n")[2]
 
@@ -164,18 +173,28 @@ def _checked(args: list[str], opts: argparse.Namespace) -> Wanted:
     if options := [arg for arg in args if arg.startswith("-") and arg != "-"]:
         raise UsageError(f"option {options[0]} is not known: see `scrapy ledger -h`")
     action = args[0] if args else ""
-    if action not in {"", "list", "keys", "export"}:
-        raise UsageError(f"{action} is not known: write list, keys or export FILE, or nothing")
+    if action not in {"", "list", "keys", "export", "seed-files"}:
+        raise UsageError(
+            f"{action} is not known: write list, keys, export FILE or seed-files COMPETITION, "
+            "or nothing"
+        )
     if action == "export":
         if len(args) != 2:
             raise UsageError("name one file to export to, or - for the terminal")
         if args[1] != "-" and Path(args[1]).suffix.lower() not in _SUFFIXES:
             raise UsageError(f"{args[1]} says no format: name a file in {', '.join(_SUFFIXES)}")
+    elif action == "seed-files":
+        if len(args) != 2:
+            raise UsageError("name one competition, such as: scrapy ledger seed-files halite")
     elif len(args) > 1:
         raise UsageError(f"{args[1]} is too much: see `scrapy ledger -h`")
+    if opts.to and action != "seed-files":
+        raise UsageError("--to is for seed-files: leave it out")
     given = [name for name in (*_FILTERS, "all_versions", "no_records") if getattr(opts, name)]
     if given and not action:
         raise UsageError(f"--{given[0].replace('_', '-')} is for list, keys and export: name one")
+    if action == "seed-files" and (more := [name for name in given if name != "source"]):
+        raise UsageError(f"--{more[0].replace('_', '-')} is not for seed-files: leave it out")
     if opts.json and action:
         raise UsageError("--json is for the counts: `scrapy ledger export -` prints JSON lines")
     if opts.no_records and action != "export":
@@ -234,6 +253,8 @@ def _tell(look: Look, args: list[str], opts: argparse.Namespace) -> int:
             _print_all(map(_columns, look.rows(opts.wanted)))
         case ["keys"]:
             _print_all(map(_safe, look.keys(opts.wanted)))
+        case ["seed-files", competition]:
+            return _seed_files(look, competition, opts)
         case [_, "-"]:
             records = not opts.no_records
             rows = look.rows(opts.wanted, records=records)
@@ -259,6 +280,20 @@ def _export(look: Look, name: str, opts: argparse.Namespace) -> int:
         _say(f"{name} cannot be written ({error.strerror or error}): name another place for it")
         return FAILED
     _print(f"{_many(count, 'row')} in {_safe(name)}")
+    return 0
+
+
+def _seed_files(look: Look, competition: str, opts: argparse.Namespace) -> int:
+    folder = Path(opts.to or FOLDER)
+    seed = gather(look, competition, opts.source)
+    try:
+        seed.write(folder)
+    except OSError as error:
+        why = error.strerror or error
+        _say(f"{folder} cannot be written to ({why}): name another folder with --to")
+        return FAILED
+    for text in told(seed, folder):
+        _print(_safe(text))
     return 0
 
 

@@ -74,7 +74,7 @@ def export(path: Path, rows: Iterable[Row], *, records: bool) -> int:
     """Write rows into a file, as its suffix has it: ``.csv``, ``.json`` or ``.jsonl``. Returns how
     many. The file is there when it is whole. Raises ``OSError``."""
     write = {".csv": _csv, ".json": _json, ".jsonl": _lines}[path.suffix.lower()]
-    with _whole(path.resolve()) as file:
+    with whole(path) as file:
         return write(file, (as_object(row, records=records) for row in rows))
 
 
@@ -107,8 +107,9 @@ def _cell(value: Any) -> Any:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[TextIO]:
-    """A file that gets its name when it is whole."""
+def whole(path: Path) -> Iterator[TextIO]:
+    """A file that gets its name when it is whole; a link to one stays. Raises ``OSError``."""
+    path = path.resolve()
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is no file")
     beside = path.with_name(f".{path.name}.{os.getpid()}.incomplete")

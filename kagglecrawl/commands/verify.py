@@ -27,7 +27,8 @@ unread   it could not be read; the line says why
 
 What a crawl is storing at the same moment may be told as a fault: look again
 when it has ended. Page files (meta_data/) and feeds are not in the ledger, so
-nothing is said of them.
+nothing is said of them. The replays and logs of episodes are looked for where
+the settings put them now: in WORKSPACE, or below S3_URI.
 
 Buckets are reached as a crawl reaches them: by S3_URI or CLOUD_CONFIG if they
 are set (their endpoint and credentials count for every bucket), else by what
@@ -126,7 +127,14 @@ class Command(ScrapyCommand):
         try:
             with Shelf(config.ledger) as shelf:
                 tick = partial(teller.progress, findings)
-                look = Look(shelf, places.of, findings, tick, read_back=opts.read_back)
+                look = Look(
+                    shelf,
+                    places.of,
+                    findings,
+                    tick,
+                    read_back=opts.read_back,
+                    output=config.output,
+                )
                 if not look.run(Wanted(opts.spider, args)) and (args or opts.spider):
                     raise UsageError(_nothing(args, opts))
             teller.end(findings.counts)

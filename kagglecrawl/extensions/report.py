@@ -59,6 +59,14 @@ REASONS = {
     "empty_leaderboard": "its file is empty",
     "bad_leaderboard": "its file cannot be read",
     "unordered_leaderboard": "its file has neither ranks nor an order",
+    "listed": "teams and submissions whose episodes were listed, which are no records themselves",
+    "below_watermark": "episodes with a lower mean score than episode_watermark",
+    "beyond_budget": "not asked for: request_budget was spent first",
+    "team_watermark": "teams of a rank beyond team_watermark",
+    "not_finished": "games that are not over yet",
+    "never_started": "games that were never played",
+    "no_source": "nothing that lists its episodes answers",
+    "bad_replay": "what came is no replay of that game",
     "not_in_meta_kaggle": "not in Meta Kaggle's table (with source=api Kaggle is asked itself)",
     "unreadable_ref": "list row without a readable ref",
     "nothing_came_of_it": "its answer led to nothing, a fault of kagglecrawl's",
@@ -152,7 +160,7 @@ class Report:
     def _files(self, spider: KaggleSpider) -> Iterator[str]:
         """Of all runs of the job."""
         accounts, config = spider.accounts, spider.config
-        where = f" in {config.output(spider.name)}" if config.destination else ""
+        where = f" in {config.output(spider.resource)}" if config.destination else ""
         if files := accounts.count("files_stored"):
             were = "1 file" if files == 1 else f"{files:,} files"
             yield f"{were}, {amount(accounts.count('bytes_stored'))}{where}"
@@ -264,4 +272,4 @@ class Report:
 
 def _counted(number: int, spider: KaggleSpider) -> str:
     """So many of what the spider crawls: ``1 dataset``."""
-    return f"{number} {spider.name if number != 1 else spider.name.removesuffix('s')}"
+    return f"{number} {spider.resource if number != 1 else spider.resource.removesuffix('s')}"

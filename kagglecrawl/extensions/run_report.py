@@ -23,12 +23,14 @@ from scrapy.crawler import Crawler
 from scrapy.http import Response
 from scrapy.statscollectors import StatsCollector
 from scrapy.utils.asyncio import AsyncioLoopingCall, create_looping_call
+from twisted.python.failure import Failure
 
 from kagglecrawl.report.collect import Collector
 from kagglecrawl.report.document import document
 from kagglecrawl.report.page import page
 from kagglecrawl.spiders.base import KaggleSpider
-from kagglecrawl.state.scheduler import KaggleScheduler, left_behind
+from kagglecrawl.state.closing import left_behind
+from kagglecrawl.state.scheduler import KaggleScheduler
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class RunReport:
         self._collector = Collector(self._stats, spider.accounts)
         _sweep(spider.config.workspace)
         self._crawler.signals.connect(self._answered, signals.response_received)
+        self._crawler.signals.connect(self._scraped, signals.item_scraped)
         self._crawler.signals.connect(self._left_behind, left_behind)
         self._task = create_looping_call(self._look, spider)
         self._task.start(_LOOK, now=False)
@@ -74,6 +77,12 @@ class RunReport:
         assert self._collector is not None
         with self._harmless():
             self._collector.answered(response, request)
+
+    def _scraped(self, item: object, response: Response | Failure | None) -> None:
+        """``response`` is a failure for what an errback has yielded."""
+        assert self._collector is not None
+        with self._harmless():
+            self._collector.scraped(item, getattr(response, "request", None))
 
     def _look(self, spider: KaggleSpider) -> None:
         scheduler, collector = self._scheduler, self._collector

@@ -18,6 +18,7 @@ from scrapy.statscollectors import StatsCollector
 
 from kagglecrawl.kaggle.redaction import clean
 from kagglecrawl.kaggle.rpc import TABLE
+from kagglecrawl.report.gains import FAMILIES, Gains, score_of
 from kagglecrawl.report.series import Series
 from kagglecrawl.report.shape import Answer, Download
 from kagglecrawl.state.accounts import Accounts
@@ -80,6 +81,7 @@ class Collector:
         #: Until when holds were known of, in seconds of the run.
         self._held: dict[str, float] = {}
         self.series = Series()
+        self.gains = Gains()
         #: Downloads that have ended, and calls that were answered.
         self.largest: Top[Download] = Top()
         self.slowest: Top[Download] = Top()
@@ -145,6 +147,15 @@ class Collector:
             if stop > begin:
                 self.series.add(f"held/{family}", begin, stop, stop - begin)
 
+    def spent_on_episodes(self) -> int:
+        """Requests that this run has sent for episodes and their replays."""
+        return sum(
+            int(value)
+            for name, value in self._stats.get_stats().items()
+            if name.startswith("kaggle/requests/")
+            and family_of(name.rpartition("/")[2]) in FAMILIES
+        )
+
     # -- at an answer -----------------------------------------------------------------------------
 
     def answered(self, response: Response, request: Request) -> None:
@@ -167,6 +178,14 @@ class Collector:
                     seconds=round(seconds, 3),
                 ),
             )
+
+    def scraped(self, item: object, request: Request | None) -> None:
+        """An item has passed; one of an answer of Kaggle's is no older than this run."""
+        if request is None or request.meta.get("rpc") not in TABLE:
+            return
+        score = score_of(item)
+        if score is not None:
+            self.gains.add(score, self.spent_on_episodes())
 
     def _downloaded(self, response: Response, request: Request) -> None:
         lease = lease_of(request)

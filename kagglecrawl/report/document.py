@@ -19,6 +19,7 @@ from kagglecrawl.rates import families_of
 from kagglecrawl.report import shape
 from kagglecrawl.report.collect import SHOWN, Collector, family_of, shown_key
 from kagglecrawl.report.eta import Spent, Way, eta
+from kagglecrawl.report.gains import FAMILIES
 from kagglecrawl.report.series import Series
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.state.quotas import LONGEST_PACE, Left, Quotas, QuotasRefused
@@ -86,6 +87,7 @@ def document(
         downloads_under_way=[] if reason else _under_way(scheduler),
         slowest_requests=collector.answers.rows(),
         eta=_eta(spider, scheduler, collector, quotas, now, reason),
+        episodes=_episodes(collector),
         series=_times(collector.series),
     )
 
@@ -106,7 +108,7 @@ def _run(
             if not name.startswith("_")
         },
         api_url=clean(spider.config.api_url),
-        files_in=clean(spider.config.output(spider.name)),
+        files_in=clean(spider.config.output(spider.resource)),
         job=bool(spider.settings.get("JOBDIR")),
         started=_moment(collector.started),
         ended=None if reason is None else _moment(now),
@@ -174,6 +176,18 @@ def _files(
     )
 
 
+def _episodes(collector: Collector) -> shape.Episodes | None:
+    gains, requests = collector.gains.rows(), collector.spent_on_episodes()
+    if not requests:
+        return None
+    return shape.Episodes(
+        replays=sum(gain["replays"] for gain in gains),
+        requests=requests,
+        sum=round(sum(gain["sum"] for gain in gains), 3),
+        gains=gains,
+    )
+
+
 def _under_way(scheduler: KaggleScheduler) -> list[shape.UnderWay]:
     """The largest of those that are running."""
     transfers = scheduler.transfers.under_way.values()
@@ -195,7 +209,8 @@ def _under_way(scheduler: KaggleScheduler) -> list[shape.UnderWay]:
 def _left(spider: KaggleSpider, scheduler: KaggleScheduler, stats: StatsCollector) -> list[Left]:
     """What the file of quotas tells of each family; where it cannot, what the settings do."""
     config = spider.config
-    names = {*config.quotas, *map(family_of, _counted(stats, "kaggle/requests/"))}
+    sent = set(map(family_of, _counted(stats, "kaggle/requests/")))
+    names = sent | {name for name in config.quotas if _concerns(name, spider)}
     found: dict[str, Left] = {}
     try:
         account = scheduler.holds.account() or account_of(config.api_url)
@@ -204,8 +219,14 @@ def _left(spider: KaggleSpider, scheduler: KaggleScheduler, stats: StatsCollecto
     except (QuotasRefused, CredentialsError):
         pass
     return [
-        found.get(name) or Left(name, 0.0, 0.0, 0.0, ()) for name in sorted(names | found.keys())
+        found.get(name) or Left(name, 0.0, 0.0, 0.0, ())
+        for name in sorted(names | {name for name in found if _concerns(name, spider)})
     ]
+
+
+def _concerns(name: str, spider: KaggleSpider) -> bool:
+    """May a crawl of this spider send any of these families?"""
+    return spider.resource == "episodes" or not set(families_of(name)) <= FAMILIES
 
 
 def _quota(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from kagglecrawl.rates import families_of
+from kagglecrawl.report.episodes import episodes
 from kagglecrawl.report.eta import about
 from kagglecrawl.report.markup import Node, fill, node, written
 from kagglecrawl.report.parts import (
@@ -42,7 +43,12 @@ _PER = (("a minute", 60), ("an hour", 3600), ("a day", 86_400))
 _FAR = 10
 #: The share of the whole at which a part of the sum can be seen.
 _SEEN = 0.006
-_FAMILIES = {"api": "calls of the API", "download": "downloads begun"}
+_FAMILIES = {
+    "api": "calls of the API",
+    "download": "downloads begun",
+    "episodes": "lists of episodes",
+    "replay": "replays asked for",
+}
 
 
 def page(report: Report) -> str:
@@ -63,7 +69,8 @@ def page(report: Report) -> str:
     times = report["series"]
     start = datetime.fromisoformat(run["started"]).astimezone()
     slots = Slots.of(start, times["width"], run["seconds"], len(times["records"]))
-    fill(main, _quotas(report, slots), _records(report, slots), _bytes(report, slots))
+    fill(main, _quotas(report, slots), episodes(report["episodes"]))
+    fill(main, _records(report, slots), _bytes(report, slots))
     fill(main, _retries(report, slots), _calls(report), _downloads(report), _what(report))
     footer = f"Written {when(report['written'])} by kagglecrawl {report['version']}. "
     main.append(node("footer", f"{footer}The same for programs is in report.json beside it."))

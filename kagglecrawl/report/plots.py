@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from kagglecrawl.report.markup import Node, node, percent
 
@@ -112,16 +113,7 @@ def over_time(slots: Slots, plot: Bars) -> Node:
         max(line.values, default=0) for line in plot.lines
     ]
     top = nice_top(max(*plot.values, *levels, 0.0) * (1.08 if any(levels) else 1.0))
-    svg = node(
-        "svg",
-        node("title", plot.title, id=f"t-{plot.name}"),
-        node("desc", plot.words, id=f"d-{plot.name}"),
-        class_=f"plot {plot.kind}",
-        role="img",
-        tabindex="0",
-        aria_labelledby=f"t-{plot.name}",
-        aria_describedby=f"d-{plot.name}",
-    )
+    svg = _svg(plot)
     for slot, share in enumerate(plot.shaded):
         if share > 0:
             x, width = _place(slots, slot)
@@ -152,6 +144,75 @@ def over_time(slots: Slots, plot: Bars) -> Node:
     return svg
 
 
+@dataclass(frozen=True)
+class Dots:
+    """A plot over a count that rises: a dot for each of ``points`` (count and value), ``joined`` by
+    a line or not. ``most`` is where the count ends, ``unit`` is what it counts."""
+
+    name: str
+    title: str
+    words: str
+    points: Sequence[tuple[float, float]]
+    told: Callable[[int], str]
+    axis: Callable[[float], str]
+    unit: str
+    most: float
+    kind: str = "main"
+    joined: bool = False
+    #: The lowest and the highest of what a dot is the mean of.
+    spreads: Sequence[tuple[float, float]] = ()
+    #: Does the axis begin at 0, or near the lowest value?
+    from_zero: bool = False
+
+
+def over_count(plot: Dots) -> Node:
+    """The plot, with the same texts as one over time."""
+    values = [value for _, value in plot.points] + [end for pair in plot.spreads for end in pair]
+    levels = nice_levels([*values, 0.0] if plot.from_zero else values)
+    low, high = levels[0], levels[-1]
+    svg = _svg(plot)
+    for level in levels[1:]:
+        y = percent(_height(level, low, high))
+        svg.append(node("line", class_="grid", x2="100%", y1=y, y2=y))
+    for level in levels[1:] if plot.from_zero else levels:
+        y = percent(_height(level, low, high))
+        svg.append(node("text", plot.axis(level), class_="level", y=y, dy="-4"))
+    places = [
+        (percent(count / plot.most), percent(_height(value, low, high)))
+        for count, value in plot.points
+    ]
+    for (x, _), pair in zip(places, plot.spreads, strict=False):
+        y1, y2 = (percent(_height(end, low, high)) for end in pair)
+        svg.append(node("line", class_="spread", x1=x, x2=x, y1=y1, y2=y2))
+    for (x1, y1), (x2, y2) in pairwise(places) if plot.joined else ():
+        svg.append(node("line", class_="joint", x1=x1, x2=x2, y1=y1, y2=y2))
+    for at, (x, y) in enumerate(places):
+        r = "2" if plot.joined else "3"
+        svg.append(node("circle", node("title", plot.told(at)), class_="bar", cx=x, cy=y, r=r))
+    svg.append(node("line", class_="floor", x2="100%", y1="100%", y2="100%"))
+    step = max(1.0, nice_top(plot.most / _TICKS))
+    for number in range(1, int(plot.most / step + 1e-9) + 1):
+        text = f"{number * step:,.6g}" + (f" {plot.unit}" if number == 1 else "")
+        svg.append(_tick(text, number * step / plot.most, odd=number % 2 == 0))
+    return svg
+
+
+def _height(value: float, low: float, high: float) -> float:
+    """Where a value is, as a share from the top."""
+    return (high - value) / (high - low)
+
+
+def nice_levels(values: Sequence[float]) -> list[float]:
+    """Round numbers as far from one another, two to five, the first and the last around all of
+    these."""
+    low, high = min(values), max(values)
+    least = ((high - low) or abs(high) / 50 or 1.0) / 3
+    scale = 10.0 ** math.floor(math.log10(least))
+    step = next(n * scale for n in (1, 2, 5, 10) if n * scale >= least * 0.999_999)
+    bottom, top = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
+    return [number * step for number in range(bottom, max(top, bottom + 1) + 1)]
+
+
 def across(share: float, kind: str, *more: tuple[float, str]) -> Node:
     """A bar that lies: shares of 1 one behind the other, each with its kind."""
     svg = node("svg", class_="across", aria_hidden="true")
@@ -168,6 +229,19 @@ def nice_top(highest: float) -> float:
         return 1.0
     scale = 10.0 ** math.floor(math.log10(highest))
     return next(n * scale for n in (1, 2, 3, 4, 5, 8, 10, 20) if n * scale >= highest * 0.999_999)
+
+
+def _svg(plot: Bars | Dots) -> Node:
+    return node(
+        "svg",
+        node("title", plot.title, id=f"t-{plot.name}"),
+        node("desc", plot.words, id=f"d-{plot.name}"),
+        class_=f"plot {plot.kind}",
+        role="img",
+        tabindex="0",
+        aria_labelledby=f"t-{plot.name}",
+        aria_describedby=f"d-{plot.name}",
+    )
 
 
 def _levels(top: float) -> list[float]:
@@ -204,11 +278,13 @@ def _ticks(slots: Slots) -> Iterator[Node]:
         text = f"{moment:%H:%M:%S}" if step < 60 else f"{moment:%H:%M}"
         if moment.date() != day or step >= _DAY:
             text, day = f"{moment:%d %b}", moment.date()
-        share = at / slots.seconds
-        anchor = "start" if share < 0.06 else "end" if share > 0.94 else "middle"
-        kind = "tick odd" if number % 2 else "tick"
-        yield node(
-            "text", text, class_=kind, x=percent(share), y="100%", dy="18", text_anchor=anchor
-        )
+        yield _tick(text, at / slots.seconds, odd=number % 2 > 0)
         at += step
         number += 1
+
+
+def _tick(text: str, share: float, *, odd: bool) -> Node:
+    """A text below the plot; one that is ``odd`` is left out where there is little room."""
+    anchor = "start" if share < 0.06 else "end" if share > 0.94 else "middle"
+    kind = "tick odd" if odd else "tick"
+    return node("text", text, class_=kind, x=percent(share), y="100%", dy="18", text_anchor=anchor)

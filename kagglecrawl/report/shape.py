@@ -189,6 +189,29 @@ class Times(TypedDict):
     interval: dict[str, list[float]]
 
 
+class Gain(TypedDict):
+    """Replays that came one after another: one, or neighbours that are counted as one."""
+
+    replays: int
+    #: Sent by this run up to the last of them, of the families episodes and replay.
+    requests: int
+    #: Of their scores, each the mean of its agents'; and the lowest and the highest of them.
+    sum: float
+    lowest: float
+    highest: float
+
+
+class Episodes(TypedDict):
+    """What this run has collected of episodes: replays that it has fetched, the requests of the
+    families episodes and replay that it has sent, and the sum of the replays' scores."""
+
+    replays: int
+    requests: int
+    sum: float
+    #: In the order in which they came, at most 500.
+    gains: list[Gain]
+
+
 class Report(TypedDict):
     """The whole."""
 
@@ -207,4 +230,6 @@ class Report(TypedDict):
     downloads_under_way: list[UnderWay]
     slowest_requests: list[Answer]
     eta: Eta
+    #: Null where nothing was asked for of episodes.
+    episodes: Episodes | None
     series: Times

@@ -58,6 +58,7 @@ svg.total rect { stroke: var(--card); stroke-width: 1 }
 figure { margin: 0 } figure + figure { margin-top: 28px }
 figcaption { margin-bottom: 4px }
 .plot { height: 170px; margin: 26px 0 30px; touch-action: pan-y; outline-offset: 6px }
+.plot:last-child { margin-bottom: 44px }
 .plot .bar { fill: var(--main) } .plot.second .bar { fill: var(--second) }
 .plot.third .bar { fill: var(--third) } .plot.bad .bar { fill: var(--bad) }
 .plot .bar.at { fill: var(--ink) }
@@ -68,6 +69,9 @@ figcaption { margin-bottom: 4px }
 .grid { stroke: var(--grid) } .floor { stroke: var(--axis) }
 .limit { stroke: var(--limit); stroke-width: 2; stroke-dasharray: 6 4 }
 .learnt { stroke: var(--third); stroke-width: 3 }
+.plot .joint { stroke: var(--main); stroke-width: 2 }
+.plot.second .joint { stroke: var(--second) }
+.spread { stroke: var(--same); stroke-width: 2 }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));
   gap: 24px 40px; margin-top: 20px; align-items: start }
 .two:empty { display: none } .two + .note { margin-top: 14px } .wide + .wide { margin-top: 24px }

@@ -75,12 +75,20 @@ class KaggleSpider(Remembering):
 
     config: KaggleConfig
     found: findings.Report
+    #: What the ledger and the folder of its output are named after, if not after the spider.
+    resource: str
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name)
         self.args = self.args_class.parse(kwargs)
         #: The arguments as they were given; they are part of what makes a job this job.
         self.given: dict[str, str] = self.args_class.settled(kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A spider is named after its resource, unless it says otherwise."""
+        super().__init_subclass__(**kwargs)
+        if "resource" not in cls.__dict__ and "name" in cls.__dict__:
+            cls.resource = cls.name
 
     @classmethod
     def update_settings(cls, settings: BaseSettings) -> None:
@@ -147,6 +155,7 @@ class KaggleSpider(Remembering):
         again: bool = False,
         otherwise: str = "",
         sink: dict[str, Any] | None = None,
+        priority: int | None = None,
         **fields: Any,
     ) -> Request:
         """A request for one resource; the method named ``then`` gets the reply and ``row``.
@@ -159,12 +168,13 @@ class KaggleSpider(Remembering):
         """
         lease = leases.current()
         begun = lease is not None and lease.key == key
+        usual = NEXT_STEP_PRIORITY if begun else CHILD_PRIORITY
         return self._request(
             call,
             fields,
             callback=self.file_fetched if call.file else self.fetched,
             dont_filter=again,
-            priority=NEXT_STEP_PRIORITY if begun else CHILD_PRIORITY,
+            priority=usual if priority is None else priority,
             meta={"key": key, **({"sink": sink, **_OF_DOWNLOADS} if sink else {})},
             cb_kwargs={"then": then, "key": key, "row": row, "otherwise": otherwise},
         )
@@ -197,7 +207,7 @@ class KaggleSpider(Remembering):
     def page_folder(self) -> Path | None:
         """The same in the workspace."""
         place = self.page_place
-        output = self.config.workspace.absolute() / "output" / self.name
+        output = self.config.workspace.absolute() / "output" / self.resource
         return None if place is None else output / place
 
     @property
@@ -206,7 +216,7 @@ class KaggleSpider(Remembering):
         destination, place = self.config.destination, self.page_place
         if destination is None or place is None:
             return None
-        key = destination.key_of(f"{self.config.output(self.name)}/{place}".rstrip("/"))
+        key = destination.key_of(f"{self.config.output(self.resource)}/{place}".rstrip("/"))
         return PageObjects(self.config.bucket, key, self.page_shape)
 
     def page_row(self, item: Any) -> str:
@@ -322,11 +332,10 @@ class KaggleSpider(Remembering):
 
     def _request(self, call: Rpc, fields: dict[str, Any], **kwargs: Any) -> Request:
         meta = {"family": call.family, **kwargs.pop("meta", {})}
-        if is_loopback(self.config.api_url):
+        if is_loopback(call.address(self.config)):
             meta["proxy"] = None  # whatever HTTP_PROXY says
-        return call.request(
-            self.config.api_url, fields=fields, meta=meta, errback=self.failed, **kwargs
-        )
+        address = call.address(self.config)
+        return call.request(address, fields=fields, meta=meta, errback=self.failed, **kwargs)
 
     def _list_request(
         self, call: Rpc, each: str, cursor: Cursor, fields: Any, paged: bool

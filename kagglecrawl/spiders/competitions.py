@@ -23,7 +23,7 @@ from kagglecrawl.kaggle.paging import PageShape
 from kagglecrawl.kaggle.refs import competition_slug
 from kagglecrawl.metakaggle import cells
 from kagglecrawl.metakaggle.table import Row
-from kagglecrawl.pipelines.upload import Payload
+from kagglecrawl.pipelines.payloads import Payload
 from kagglecrawl.spiders.base import Output
 from kagglecrawl.spiders.competition_boards import (
     FOR_GOOD,

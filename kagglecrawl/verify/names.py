@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Protocol
 
 from kagglecrawl.state.ledger_look import KeptFile, Shelf
 
@@ -16,6 +17,20 @@ from kagglecrawl.state.ledger_look import KeptFile, Shelf
 #: order that is not ours.
 BLOCK = 1000
 _BLOCKS = 8
+
+
+class Named(Protocol):
+    """What a place is compared with. All methods may raise ``LedgerRefused``."""
+
+    def find(self, name: str) -> KeptFile | None:
+        """The file of this name."""
+
+    def take(self, name: str) -> KeptFile | None:
+        """The same, and it is not among those that are left any more; None for one that was taken
+        before, as for one that is not known."""
+
+    def left(self) -> Iterator[list[KeptFile]]:
+        """Those that were not taken, a block at a time."""
 
 
 class Names:

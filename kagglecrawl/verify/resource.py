@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kagglecrawl.state.ledger_look import Kept, KeptFile, Shelf
 from kagglecrawl.verify.faults import EXTRA, Counts, Fault, Findings
-from kagglecrawl.verify.names import Names
+from kagglecrawl.verify.names import Named, Names
 
 #: Faults of a resource that are kept back until it is known that no crawl has replaced its files
 #: meanwhile, and how often one is looked at anew for that.
@@ -36,10 +36,20 @@ class Place(ABC):
 class Check:
     """The look at one resource."""
 
-    def __init__(self, shelf: Shelf, kept: Kept, findings: Findings, *, read_back: bool) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        kept: Kept,
+        findings: Findings,
+        *,
+        read_back: bool,
+        names: Named | None = None,
+    ) -> None:
+        """``names`` are the files that should be there, if not those that the ledger's table of
+        files has."""
         self.kept = kept
         self.read_back = read_back
-        self.names = Names(shelf, kept.number)
+        self.names = Names(shelf, kept.number) if names is None else names
         self.counts = Counts(resources=1)
         self._shelf = shelf
         self._findings = findings
@@ -65,7 +75,11 @@ class Check:
     ) -> None:
         """A file is not as it should be."""
         where = f"{self.kept.folder}/{name}"
-        self._add(Fault(kind, where, self.kept, what, expected, found, reason=reason))
+        self._add(Fault(kind, where, self.whose(name), what, expected, found, reason=reason))
+
+    def whose(self, name: str) -> Kept:
+        """The resource whose file that is."""
+        return self.kept
 
     def whole(self, kind: str, reason: str = "") -> None:
         """The whole folder is missing, or could not be read."""
@@ -95,8 +109,12 @@ class Check:
         if len(self._faults) >= _KEPT_BACK:
             self._tell()
 
+    def replaced(self) -> bool:
+        """Has a crawl replaced the files since?"""
+        return self._shelf.now(self.kept) != self.kept
+
     def _tell(self) -> None:
-        if self._faults and self._shelf.now(self.kept) != self.kept:
+        if self._faults and self.replaced():
             raise Replaced
         for fault in self._faults:
             self._findings.add(fault)

@@ -14,6 +14,7 @@ from functools import partial
 from kagglecrawl.s3.crew import Crew
 from kagglecrawl.state.ledger_look import Kept, Shelf
 from kagglecrawl.verify.faults import EXTRA, UNOWNED, UNREAD, Fault, Findings
+from kagglecrawl.verify.noted import RESOURCE, Folder, NotedCheck, folders
 from kagglecrawl.verify.resource import Place, verify
 
 #: Resources that are looked at at once, and that wait to be.
@@ -31,9 +32,9 @@ class Wanted:
     spider: str = ""
     keys: Sequence[str] = ()
 
-    def has(self, kept: Kept) -> bool:
+    def has(self, key: str) -> bool:
         """Is this one meant?"""
-        return not self.keys or any(fnmatchcase(kept.key, glob) for glob in self.keys)
+        return not self.keys or any(fnmatchcase(key, glob) for glob in self.keys)
 
 
 class Look:
@@ -48,7 +49,11 @@ class Look:
         tick: Callable[[], None],
         *,
         read_back: bool,
+        output: Callable[[str], str] | None = None,
     ) -> None:
+        """``output`` gives a spider's folder, for files that records name; without it those are
+        passed over."""
+        self._output = output
         self._shelf = shelf
         self._place_of = place_of
         self._findings = findings
@@ -65,7 +70,7 @@ class Look:
         count = 0
         try:
             for kept in self._shelf.kept(wanted.spider):
-                if not wanted.has(kept):
+                if not wanted.has(kept.key):
                     continue
                 count += 1
                 if root := _root(kept.folder):
@@ -73,6 +78,9 @@ class Look:
                 under_way.append(crew.submit(1, partial(self._verify, kept)))
                 while len(under_way) >= _WAITING:
                     self._wait(under_way.popleft())
+            for folder in self._noted(wanted):
+                count += folder.resources
+                under_way.append(crew.submit(1, partial(self._compare, folder, wanted)))
             while under_way:
                 self._wait(under_way.popleft())
             if not wanted.keys:
@@ -85,6 +93,22 @@ class Look:
     def _verify(self, kept: Kept) -> None:
         place = self._place_of(kept.folder)
         verify(self._shelf, kept, place, self._findings, read_back=self._read_back)
+
+    def _noted(self, wanted: Wanted) -> list[Folder]:
+        if self._output is None or wanted.spider not in {"", RESOURCE}:
+            return []
+        return folders(self._shelf, self._output(RESOURCE), wanted.has)
+
+    def _compare(self, folder: Folder, wanted: Wanted) -> None:
+        check = NotedCheck(
+            self._shelf,
+            folder,
+            self._findings,
+            read_back=self._read_back,
+            extras=not wanted.keys,
+        )
+        self._place_of(folder.where).compare(check)
+        check.end()
 
     def _unowned(self, root: str) -> None:
         try:

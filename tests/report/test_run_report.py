@@ -11,18 +11,22 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from scrapy import Spider, signals
+from scrapy import Request, Spider, signals
+from scrapy.http import Response
 from scrapy.utils.test import get_crawler
+from twisted.python.failure import Failure
 
 from kagglecrawl.extensions import run_report as module
 from kagglecrawl.extensions.run_report import RunReport
 from kagglecrawl.report import shape
 from kagglecrawl.report.collect import Collector
+from kagglecrawl.state.closing import left_behind
 from kagglecrawl.state.holds import Holds
-from kagglecrawl.state.scheduler import KaggleScheduler, left_behind
+from kagglecrawl.state.scheduler import KaggleScheduler
 from kagglecrawl.state.store import Store
 from tests.report.made import BEGAN, MadeRun
 from tests.report.test_document import wrong
+from tests.report.test_episodes import CALL, REPLAYS, episode
 
 NAMES = {"report.json", "report.html"}
 
@@ -120,6 +124,24 @@ def test_once_a_minute_and_at_the_end(stage: Stage) -> None:
     assert (report["run"]["reason"], report["run"]["exit_code"]) == ("shutdown", 3)
     assert sum(report["series"]["requests"]["api"]) == 3, "what came since the last look as well"
     assert "<!doctype html>" in (stage.workspace / "report.html").read_text(encoding="utf-8")
+
+
+def test_replays_that_pass_are_counted(stage: Stage) -> None:
+    response = Response("https://example.org/1", request=Request("data:,", meta={"rpc": CALL}))
+    stage.run.stats.set_value(f"kaggle/requests/{REPLAYS}", 4)
+    failure = cast(Any, Failure)(ValueError())  # of its last log, say
+    failure.request = response.request
+    for answer, item in (
+        (response, episode(1200.0)),
+        (response, episode(900.0, "not_found")),
+        (failure, episode(1300.0)),
+        (None, episode(1.0)),
+    ):
+        stage.send(signals.item_scraped, item=item, response=answer, spider=stage.run.spider)
+    stage.close()
+    episodes = stage.written()["episodes"]
+    assert (episodes["replays"], episodes["requests"], episodes["sum"]) == (2, 4, 2500)
+    assert not stage.run.stats.get_value("kaggle/report/faults", 0)
 
 
 def test_a_run_that_did_nothing_leaves_the_report_of_one_that_did(stage: Stage) -> None:

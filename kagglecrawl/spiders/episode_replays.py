@@ -1,0 +1,260 @@
+"""The replays of episodes, from whichever place still has them, and the agents' logs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+from scrapy import Request
+from scrapy.exceptions import CloseSpider
+
+from kagglecrawl.items import Episode, Log, Replay, no_log
+from kagglecrawl.kaggle import rpc, web
+from kagglecrawl.kaggle.auth import find_credentials
+from kagglecrawl.kaggle.errors import KaggleError, NotFound, StopCrawl
+from kagglecrawl.kaggle.names import safe_name
+from kagglecrawl.kaggle.rpc import Rpc
+from kagglecrawl.pipelines.payloads import Payload, PayloadStore
+from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.spiders.episode_graph import Graph
+from kagglecrawl.spiders.episodes_args import EpisodesArguments
+from kagglecrawl.state import leases
+from kagglecrawl.transfer.disk import aside
+from kagglecrawl.transport.replays import ON_DISK, ReplayResponse
+
+Output = Iterator[Any]
+
+#: Where replays are, in the order in which they are tried (kaggle-facts 4).
+_PLACES: dict[str, Rpc] = {
+    "web": web.REPLAY_WEB,
+    "content": web.REPLAY_CONTENT,
+    "api": rpc.GET_EPISODE_REPLAY,
+    "2020": web.REPLAY_2020,
+}
+#: Places that want credentials.
+_KNOWN_ONLY = {"api"}
+#: How a compressed replay's file ends, and what it is.
+_COMPRESSED = {"gzip": (".gz", "application/gzip"), "zstd": (".zst", "application/zstd")}
+#: What has been begun goes before what has not; replays have their score, times a thousand.
+_BEGUN_PRIORITY = 2 * 10**9
+_FINEST = 1000
+
+
+class EpisodeReplays(KaggleSpider):
+    """The part of the spider that fetches replays and logs."""
+
+    args: EpisodesArguments
+    graph: Graph
+
+    def replay(self, key: str, record: dict[str, Any], *, again: bool = False) -> Request:
+        """The request for an episode's replay; its place in the queue is by the score."""
+        return self._ask_place(key, {"record": record, "tried": []}, again=again)
+
+    def _ask_place(self, key: str, row: dict[str, Any], *, again: bool = False) -> Request:
+        place = next(each for each in self._places() if each not in row["tried"])
+        row = {**row, "place": place}
+        request = self.fetch(
+            _PLACES[place],
+            "replay_had",
+            key,
+            row,
+            again=again,
+            otherwise="no_replay_there",
+            priority=_BEGUN_PRIORITY if row["tried"] else self._priority_of(row["record"]),
+            episode_id=row["record"]["episode_id"],
+        )
+        meta = dict(request.meta)
+        if self.config.destination is None and not self.refresh:  # a killed run may have had it
+            number = row["record"]["episode_id"]
+            meta["kept"] = f"{self.config.output(self.resource)}/{self.file_of(number)}"
+        return request.replace(callback=self.replay_fetched, meta=meta)
+
+    @staticmethod
+    def _priority_of(record: dict[str, Any]) -> int:
+        return round(_FINEST * (record["score"] or 0.0))
+
+    def elsewhere(self, request: Request) -> Request:
+        """A request for a replay, at a place that is better than the one that was chosen when it
+        was queued."""
+        if request.cb_kwargs.get("otherwise") != "no_replay_there" or not self._given:
+            return request
+        row = request.cb_kwargs["row"]
+        if row["place"] not in self._in_vain:
+            return request
+        better = self._ask_place(request.meta["key"], row, again=True)
+        return better.replace(meta={**request.meta, **better.meta}, priority=request.priority)
+
+    def _places(self) -> list[str]:
+        """All that may be asked; those that were asked in vain come last."""
+        known = not find_credentials().anonymous
+        places = [place for place in _PLACES if known or place not in _KNOWN_ONLY]
+        return sorted(places, key=lambda place: place in self._in_vain) if self._given else places
+
+    def no_replay_there(self, key: str, row: dict[str, Any], reason: str) -> Output:
+        """A place does not have it; perhaps another does. One that has given replays knows."""
+        place = row["place"]
+        self._count(f"kaggle/episodes/replay_refused/{place}/{reason}")
+        if place not in self._given:
+            self._in_vain.add(place)
+        row = {**row, "tried": [*row["tried"], place]}
+        rest = [each for each in self._places() if each not in row["tried"]]
+        if rest and (place not in self._given or reason != NotFound.slug):
+            yield self._ask_place(key, row)
+            return
+        self.graph.over(key)
+        self.logger.info("No replay of %s (%s)", key, reason)
+        self.accounts.skip(key, reason)
+
+    def has_others(self, row: dict[str, Any]) -> bool:
+        """Is there a place that has not been asked for this replay?"""
+        return len(row["tried"]) + 1 < len(self._places())
+
+    async def replay_fetched(
+        self, response: ReplayResponse, then: str, key: str, row: Any, otherwise: str = ""
+    ) -> AsyncIterator[Any]:
+        """A replay: its file is stored, and the record is told, or its logs are asked for."""
+        facts, place = response.json()["replay"], row["place"]
+        if ON_DISK in response.flags:
+            place = "disk"
+        else:
+            self._given.add(place)
+            self._in_vain.discard(place)
+        suffix, content_type = _COMPRESSED[self.config.replay_compression]
+        path = self.file_of(row["record"]["episode_id"], suffix)
+        payload = Payload(path, response.content, content_type)
+        replay = Replay(
+            path=path,
+            bytes=facts["bytes"],
+            sha256=facts["sha256"],
+            rawBytes=facts["rawBytes"],
+            rawSha256=facts["rawSha256"],
+            steps=facts["steps"],
+            statuses=facts["statuses"],
+            rewards=facts["rewards"],
+            source=place,
+            reason="",
+        )
+        self._count(f"kaggle/episodes/replays_from/{place}")
+        self._note_file(payload)
+        self.graph.over(key)
+        record = {**row["record"], "replay": replay}
+        if not self.args.logs:
+            item = Episode(**record)
+            item.payloads = [payload]  # type: ignore[attr-defined]
+            yield item
+        elif await self._stored(key, payload):
+            for output in self._next_log(key, {**record, "logs": []}):
+                yield output
+
+    def file_of(self, number: int, suffix: str = "") -> str:
+        """Where a replay goes, below the spider's folder."""
+        return f"replay/{safe_name(self.args.competition)}/{safe_name(f'{number}.json{suffix}')}"
+
+    async def is_there(self, record: dict[str, Any]) -> bool:
+        """Is the replay of a record of the ledger at its place?"""
+        replay = record["replay"]
+        place = f"{self.config.output(self.resource)}/{replay['path']}"
+        bucket, destination = self.bucket, self.config.destination
+        if bucket is None or destination is None:
+            try:
+                return (self.config.workspace / place).stat().st_size == int(replay["bytes"])
+            except OSError:
+                return False
+        found = await aside(partial(bucket.head, destination.key_of(place)))
+        return found is not None and found.size == int(replay["bytes"])
+
+    # -- logs -------------------------------------------------------------------------------------
+
+    def _next_log(self, key: str, record: dict[str, Any]) -> Output:
+        """The request for the next log, or the item."""
+        for agent in record["agents"][len(record["logs"]) :]:
+            reason = "credentials" if find_credentials().anonymous else ""
+            if agent["teamId"] in self._closed_teams:
+                reason = "forbidden"
+            if not reason:
+                yield self.fetch(
+                    rpc.GET_EPISODE_AGENT_LOGS,
+                    "log_had",
+                    key,
+                    record,
+                    otherwise="no_log_there",
+                    priority=_BEGUN_PRIORITY,
+                    episode_id=record["episode_id"],
+                    agent_index=agent["index"],
+                )
+                return
+            record = {**record, "logs": [*record["logs"], no_log(agent["index"], reason)]}
+        yield Episode(**record)
+
+    async def log_had(self, key: str, record: dict[str, Any], content: bytes) -> AsyncIterator[Any]:
+        """An agent's log."""
+        index = record["agents"][len(record["logs"])]["index"]
+        name = safe_name(f"{record['episode_id']}-agent-{index}.json")
+        payload = Payload(
+            f"logs/{safe_name(self.args.competition)}/{name}", content, "application/json"
+        )
+        log = Log(
+            index=index,
+            path=payload.path,
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            reason="",
+        )
+        if await self._stored(key, payload):
+            self._note_file(payload)
+            for output in self._next_log(key, {**record, "logs": [*record["logs"], log]}):
+                yield output
+
+    def no_log_there(self, key: str, record: dict[str, Any], reason: str) -> Output:
+        """Kaggle gives the logs of one's own agents alone."""
+        self._count(f"kaggle/episodes/without_log/{reason}")
+        agent = record["agents"][len(record["logs"])]
+        if reason == "forbidden" and agent["teamId"]:
+            self._closed_teams.add(agent["teamId"])
+        log = no_log(agent["index"], reason)
+        yield from self._next_log(key, {**record, "logs": [*record["logs"], log]})
+
+    # -- behind the scenes ------------------------------------------------------------------------
+
+    async def _stored(self, key: str, payload: Payload) -> bool:
+        """Store a file now; where it cannot be, the episode has failed for now."""
+        try:
+            await self._payloads.store([payload])
+        except StopCrawl as error:
+            self.stop(error)
+            raise CloseSpider(error.reason) from None
+        except KaggleError as error:
+            self.logger.warning("Failed %s: %s", key, error)
+            leases.declare_failed(error.slug)
+            return False
+        return True
+
+    def _note_file(self, payload: Payload) -> None:
+        self.accounts.note("files_stored")
+        self.accounts.note("bytes_stored", len(payload.content))
+
+    @cached_property
+    def _payloads(self) -> PayloadStore:
+        return PayloadStore(self.crawler, self.config)
+
+    @property
+    def place_is_known(self) -> bool:
+        """Has a place given a replay in this run?"""
+        return bool(self._given)
+
+    @cached_property
+    def _in_vain(self) -> set[str]:
+        """Places that had none of those that they were asked for."""
+        return set()
+
+    @cached_property
+    def _given(self) -> set[str]:
+        """Places that have given a replay in this run."""
+        return set()
+
+    @cached_property
+    def _closed_teams(self) -> set[int]:
+        """Teams whose agents' logs are not ours to see."""
+        return set()

@@ -1,0 +1,342 @@
+"""Where episodes are listed: the generations of the site's service, and the official API.
+
+A *unit* is what can be listed at once: a team (2020, and the API, which names its submissions), or
+a submission. Each way to begin is tried in turn, until one answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from scrapy import Request
+
+from kagglecrawl.kaggle import rpc, web
+from kagglecrawl.kaggle.auth import find_credentials
+from kagglecrawl.kaggle.episodes import (
+    EpisodeRow,
+    Listing,
+    TeamRow,
+    read_listing,
+    read_submissions,
+    read_web_leaderboard,
+)
+from kagglecrawl.kaggle.rpc import Rpc
+from kagglecrawl.kaggle.team_scores import read_team_scores
+from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.spiders.episode_graph import Graph
+from kagglecrawl.spiders.episode_plan import EpisodePlan
+from kagglecrawl.spiders.episodes_args import EpisodesArguments
+
+Output = Iterator[Any]
+
+#: Listings go before all replays; the plan says when there are enough of them.
+_LISTING_PRIORITY = 10**9
+#: Of a unit whose rank is known; others have their score there, times ten.
+_RANKED = 10**6
+#: A unit was listed: it has no row, and this is no fault.
+LISTED = "listed"
+#: Why a competition's episodes cannot be found.
+NO_SOURCE = "no_source"
+
+#: What lists a unit of each kind, by source: the call, its field, and the method for its reply.
+_CALLS: dict[tuple[str, str], tuple[Rpc, str, str]] = {
+    ("2026", "submission"): (web.LIST_EPISODES, "submission_id", "episodes_listed"),
+    ("2020", "submission"): (web.LIST_EPISODES_2020, "submission_id", "episodes_listed"),
+    ("2020", "team"): (web.LIST_EPISODES_2020, "team_id", "episodes_listed"),
+    ("api", "submission"): (rpc.LIST_SUBMISSION_EPISODES, "submission_id", "episodes_listed"),
+    ("api", "team"): (rpc.LIST_TEAM_PUBLIC_SUBMISSIONS, "team_id", "submissions_listed"),
+}
+#: What a source lists of the teams that it meets.
+_KINDS = {"2026": "submission", "2020": "team", "api": "team"}
+_NAMES = {
+    "2026": "the site's EpisodeService",
+    "2020": "the EpisodeService as it was in 2020",
+    "api": "the official API",
+}
+
+
+class EpisodeSources(KaggleSpider):
+    """The part of the spider that finds units and lists them."""
+
+    args: EpisodesArguments
+    graph: Graph
+    plan: EpisodePlan
+
+    def episode(self, row: EpisodeRow, source: str) -> Output:
+        """What to do with an episode that was listed."""
+        raise NotImplementedError
+
+    # -- where to begin ---------------------------------------------------------------------------
+
+    def ways(self) -> list[str]:
+        """The sources that are tried, in their order."""
+        known = not find_credentials().anonymous
+        service = ["2026", "2020"]
+        if self.args.from_tables:
+            return []
+        return {
+            "service": service,
+            "api": ["api"],
+            "auto": [*service, *(["api"] if known else [])],
+        }[self.args.source]
+
+    @property
+    def start_key(self) -> str:
+        """The account of where to begin."""
+        return f"{self.args.competition}/start"
+
+    def begin(self, step: int = 0) -> Output:
+        """The first request of a way to begin, or of one after it."""
+        for number, source in list(enumerate(self.ways()))[step:]:
+            if (request := self._first(source, number)) is not None:
+                self.logger.info("Episodes are looked for at %s", _NAMES[source])
+                yield request
+                return
+        self.logger.error(
+            "No episodes of %s can be found: %s",
+            self.args.competition,
+            "none of the places that were asked answers"
+            if step
+            else "name a team or submission to begin with, or use source=api or source=meta",
+        )
+        self.accounts.fail(self.start_key, NO_SOURCE)
+
+    def _first(self, source: str, step: int) -> Request | None:
+        row = {"source": source, "step": step}
+        if self.args.submission:
+            return self._ask_first(source, "submission", self.args.submission, row)
+        if source == "2020" or (source == "api" and self.args.team):
+            team = self.args.first_team
+            return self._ask_first(source, "team", team, row) if team else None
+        fields: dict[str, Any]
+        if source == "api":
+            call, then = rpc.DOWNLOAD_LEADERBOARD, "downloaded_board"
+            fields = {"competition_name": self.args.competition}
+        elif (number := self.args.number) is not None:
+            call, then = web.WEB_LEADERBOARD, "web_board"
+            fields = {"competition_id": number}
+        else:
+            return None
+        return self.fetch(
+            call,
+            then,
+            self.start_key,
+            row,
+            again=True,
+            otherwise="nothing_there",
+            priority=_LISTING_PRIORITY,
+            **fields,
+        )
+
+    def _ask_first(self, source: str, kind: str, number: int, row: dict[str, Any]) -> Request:
+        call, field, then = _CALLS[source, kind]
+        fields: dict[str, Any] = {field: number}
+        return self.fetch(
+            call,
+            "first_listed",
+            self.start_key,
+            {**row, "kind": kind, "id": number, "then": then},
+            again=True,
+            otherwise="nothing_there",
+            priority=_LISTING_PRIORITY,
+            **fields,
+        )
+
+    def nothing_there(self, key: str, row: dict[str, Any], reason: str) -> Output:
+        """A way to begin does not answer."""
+        self._count(f"kaggle/episodes/source_refused/{row['source']}")
+        self.logger.info("%s does not answer (%s)", _NAMES[row["source"]], reason)
+        yield from self.begin(row["step"] + 1)
+
+    def first_listed(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
+        """The first unit was listed."""
+        self._found_source(row["source"])
+        unit = self.unit_key(row["kind"], row["id"])
+        self.accounts.discover(unit)
+        yield from getattr(self, row["then"])(unit, row, reply)
+
+    def web_board(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
+        """The site's leaderboard: every team's submission and rank, in one reply."""
+        self._found_source(row["source"])
+        teams = read_web_leaderboard(reply)
+        if not teams:
+            yield from self.nothing_there(key, row, "it is empty")
+            return
+        self.accounts.skip(key, LISTED)
+        yield from self._meet(teams, row["source"])
+        yield from self._first_team(teams, row["source"])
+
+    async def downloaded_board(self, key: str, row: dict[str, Any], content: bytes) -> Any:
+        """The official leaderboard: every team's rank and score."""
+        teams = read_team_scores(content)
+        if not teams:
+            for output in self.nothing_there(key, row, "the leaderboard has no teams"):
+                yield output
+            return
+        self._found_source(row["source"])
+        scores = {str(team.id): team.score for team in teams if team.score is not None}
+        self._team_scores.update(scores)
+        self.accounts.describe(key, "", "1")
+        self.accounts.keep(key, json.dumps({"kind": "start", "scores": scores}))
+        self.accounts.skip(key, LISTED)
+        for output in self._meet(teams, row["source"]):
+            yield output
+
+    def _found_source(self, source: str) -> None:
+        self.logger.info("%s answers: it is used", _NAMES[source])
+        self.accounts.note(f"source/{source}")
+
+    def _first_team(self, teams: list[TeamRow], source: str) -> Output:
+        """The team that was asked for goes before all others, whatever its rank."""
+        for team in teams:
+            if team.id == self.args.team and team.submission_id:
+                unit = self.unit_key("submission", team.submission_id)
+                yield self._unit_request(unit, source, "submission", team.submission_id, top=True)
+
+    # -- units ------------------------------------------------------------------------------------
+
+    def unit_key(self, kind: str, number: int) -> str:
+        """The account of a unit."""
+        return f"{self.args.competition}/{kind}/{number}"
+
+    def _meet(self, teams: list[TeamRow], source: str) -> Output:
+        """Teams, with their ranks: those within the watermark are to be listed."""
+        kind = _KINDS[source]
+        for team in teams:
+            number = team.id if kind == "team" else team.submission_id
+            if not number:
+                continue
+            unit = self.graph.unit(self.unit_key(kind, number))
+            unit.source, unit.team, unit.name = source, team.id, team.name
+            unit.rank = team.rank or unit.rank
+            unit.best = max(unit.best, team.score or 0.0)
+        self.graph.version += 1
+        yield from self.ask_units()
+
+    def ask_units(self) -> Output:
+        """A request for each unit within the watermark that has none yet, or a better place."""
+        for unit in self.graph.open_units(self.args.team_watermark):
+            kind, number = _parsed(unit.key)
+            if not unit.source or (unit.source, kind) not in _CALLS:
+                continue
+            priority = self._priority(unit.rank, unit.best)
+            if priority > unit.asked:
+                unit.asked = priority
+                yield self._unit_request(unit.key, unit.source, kind, number)
+
+    def _unit_request(
+        self, key: str, source: str, kind: str, number: int, *, top: bool = False
+    ) -> Request:
+        unit = self.graph.unit(key)
+        if self.accounts.discover(key):
+            self._keep_unit(key, listed=False)
+        call, field, then = _CALLS[source, kind]
+        fields: dict[str, Any] = {field: number}
+        priority = 2 * _LISTING_PRIORITY if top else self._priority(unit.rank, unit.best)
+        return self.fetch(
+            call,
+            then,
+            key,
+            {"source": source, "kind": kind, "id": number},
+            otherwise="no_listing",
+            priority=priority,
+            **fields,
+        )
+
+    @staticmethod
+    def _priority(rank: int | None, score: float) -> int:
+        if rank is not None:
+            return _LISTING_PRIORITY + _RANKED - min(rank, _RANKED // 2)
+        return _LISTING_PRIORITY + min(int(10 * max(score, 0.0)), _RANKED // 2 - 1)
+
+    def _keep_unit(self, key: str, *, listed: bool, newest: str = "") -> None:
+        unit, (kind, number) = self.graph.unit(key), _parsed(key)
+        self.accounts.describe(key, "", "1")
+        record = {
+            "kind": kind,
+            "id": number,
+            "team": unit.team,
+            "name": unit.name,
+            "rank": unit.rank,
+            "score": unit.best or None,
+            "source": unit.source,
+            "listed": listed,
+            "newest": newest,
+        }
+        self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
+
+    # -- listings ---------------------------------------------------------------------------------
+
+    def episodes_listed(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
+        """The episodes of a unit."""
+        listing, source = read_listing(reply), row["source"]
+        if listing.unread:
+            self._count("kaggle/episodes/rows_unread", listing.unread)
+            self.logger.warning("%s: %d rows of its list cannot be read", key, listing.unread)
+        self._count("kaggle/episodes/listed", len(listing.episodes))
+        expected = self.graph.expect(key, self.plan.room())
+        before = dict(self.graph.candidates)
+        for episode in listing.episodes:
+            yield from self.episode(episode, source)
+        new = [score for each, score in self.graph.candidates.items() if each not in before]
+        self.graph.learn(expected, new)
+        yield from self._unit_over(key, source, listing)
+
+    def _unit_over(self, key: str, source: str, listing: Listing) -> Output:
+        """A unit is listed; others were met."""
+        self.graph.settle(key, listed=True)
+        unit = self.graph.unit(key)
+        unit.source = unit.source or source
+        newest = max((each.create_time for each in listing.episodes), default="")
+        self._keep_unit(key, listed=True, newest=newest)
+        self.accounts.skip(key, LISTED)
+        if self.start_is_open():
+            self.accounts.skip(self.start_key, LISTED)
+        yield from self._meet(listing.teams if source != "api" else [], source)
+
+    def submissions_listed(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
+        """The API's submissions of a team: each is listed by itself."""
+        rank = self.graph.unit(key).rank
+        for submission in read_submissions(reply, row["id"]):
+            unit = self.graph.unit(self.unit_key("submission", submission.id))
+            unit.source, unit.team, unit.rank = "api", row["id"], rank
+            unit.best = max(unit.best, submission.score or 0.0)
+        self.graph.settle(key, listed=True)
+        self._keep_unit(key, listed=True)
+        self.accounts.skip(key, LISTED)
+        if self.start_is_open():
+            self.accounts.skip(self.start_key, LISTED)
+        yield from self.ask_units()
+
+    def no_listing(self, key: str, row: dict[str, Any], reason: str) -> Output:
+        """A unit cannot be listed."""
+        self.logger.info("%s cannot be listed (%s)", key, reason)
+        self.graph.settle(key, listed=False)
+        self.accounts.skip(key, reason)
+        yield from ()
+
+    def start_is_open(self) -> bool:
+        """Has it not been found yet where to begin?"""
+        return self.accounts.is_open(self.start_key)
+
+    @property
+    def _team_scores(self) -> dict[str, float]:
+        """Scores of teams by the official leaderboard."""
+        return self.__dict__.setdefault("_scores", {})  # type: ignore[no-any-return]
+
+    def score_of(self, episode: EpisodeRow) -> float | None:
+        """What an episode is worth: the mean of its agents' updated scores; where none is told, of
+        their teams' scores. None where nothing is."""
+        if any(agent["updatedScore"] is not None for agent in episode.agents):
+            return episode.priority
+        found = [self._team_scores.get(str(agent["teamId"])) for agent in episode.agents]
+        scores = [score for score in found if score is not None]
+        return sum(scores) / len(scores) if scores else None
+
+
+def _parsed(key: str) -> tuple[str, int]:
+    """Kind and number of a unit."""
+    _, kind, number = key.split("/")
+    return kind, int(number)

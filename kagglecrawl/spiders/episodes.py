@@ -1,0 +1,291 @@
+"""Episodes of simulation competitions: listings → the best games first → their replays, under a
+budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from kagglecrawl.arguments import Arguments
+from kagglecrawl.config import KaggleConfig
+from kagglecrawl.items import Episode, record_of
+from kagglecrawl.kaggle.episodes import EpisodeRow
+from kagglecrawl.kaggle.errors import RetryLater, Unusable
+from kagglecrawl.spiders.base import Output
+from kagglecrawl.spiders.episode_graph import Graph
+from kagglecrawl.spiders.episode_plan import EpisodePlan
+from kagglecrawl.spiders.episode_replays import EpisodeReplays
+from kagglecrawl.spiders.episode_sources import EpisodeSources
+from kagglecrawl.spiders.episode_tables import EpisodeTables
+from kagglecrawl.spiders.episodes_args import EpisodesArguments
+from kagglecrawl.state.ledger_each import Entry
+from kagglecrawl.state.plan import SENT
+
+#: Skipped for this reason: the agents' mean score is too low.
+BELOW_WATERMARK = "below_watermark"
+#: States of episodes that have no replay, or none yet, and the reason.
+_WITHOUT = {"created": "not_finished", "never_started": "never_started"}
+#: A unit that had an episode so shortly before it was listed may have others now, after so long.
+_LIVELY, _STALE = timedelta(days=14), timedelta(days=1)
+
+
+class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
+    """``scrapy crawl episodes -a competition=<slug>``: the replays of the best games.
+
+    Teams and submissions are listed while that pays, then replays are fetched from the best game
+    on: both are requests of the durable queue, and the plan says which family is next.
+    """
+
+    name = "episodes"
+    item_class = Episode
+    args_class = EpisodesArguments
+    args: EpisodesArguments
+
+    @classmethod
+    def check(cls, args: Arguments, config: KaggleConfig) -> None:
+        """Are the tables there, if they are to be read?"""
+        if getattr(args, "from_tables", False):
+            cls.check_tables(args, config)
+
+    @cached_property
+    def graph(self) -> Graph:  # type: ignore[override]
+        """What is known of teams and games."""
+        return Graph()
+
+    @cached_property
+    def plan(self) -> EpisodePlan:  # type: ignore[override]
+        """How the budget is spent."""
+        return EpisodePlan(
+            self.graph,
+            total=self.args.request_budget,
+            share=self.args.discovery_share if self.args.replays else 1.0,
+            watermark=self.args.team_watermark,
+            sent=lambda family: self.accounts.count(f"{SENT}{family}"),
+            wanted=self._wanted,
+            beginning=self.start_is_open,
+            searching=lambda: not self.place_is_known,
+            prepare=self.elsewhere,
+        )
+
+    async def start(self) -> AsyncIterator[Any]:
+        """What earlier crawls have found, and then a way to begin."""
+        known = False
+        for entry in self.ledger.each(f"{self.args.competition}/"):
+            for request in self._remembered(entry):
+                yield request
+        self._remember_open()
+        known = bool(self.graph.open_units(self.args.team_watermark))
+        if self.args.from_tables:
+            yield self.episode_tables(
+                self.args.number,
+                self.args.episode_watermark,
+                most=self._most,
+                slug=self.args.competition,
+            )
+            return
+        for request in self.ask_units():
+            yield request
+        named = self.args.team or self.args.submission
+        if (not known or named) and self.accounts.discover(self.start_key):
+            for request in self.begin():
+                yield request
+
+    # -- what the ledger has ----------------------------------------------------------------------
+
+    def _remembered(self, entry: Entry) -> Output:
+        """A team, a submission or an episode of an earlier crawl, or of an earlier run of this."""
+        record, tail = entry.record, entry.key.split("/")[1:]
+        if record is None:
+            return
+        if tail == ["start"]:
+            self._team_scores.update(record.get("scores") or {})
+        elif len(tail) == 2:
+            self._remember_unit(entry, record)
+        elif record.keys() == record_of(_EMPTY).keys():
+            yield from self._remember_episode(entry, record)
+
+    def _remember_unit(self, entry: Entry, record: dict[str, Any]) -> None:
+        unit = self.graph.unit(entry.key)
+        unit.rank, unit.best = record["rank"], max(unit.best, record["score"] or 0.0)
+        unit.team, unit.name, unit.source = record["team"], record["name"], record["source"]
+        if unit.source not in self.ways():
+            unit.source = ""
+        stale = self.args.refresh or _may_have_grown(record["newest"], entry.at)
+        unit.listed = bool(record["listed"]) and not stale
+        self.graph.version += 1
+
+    def _remember_episode(self, entry: Entry, record: dict[str, Any]) -> Output:
+        key, score = entry.key, record["score"]
+        row = _row_of(record)
+        wanted = self._why_not(row, score) == ""
+        self.graph.know(key, score or 0.0, self._players(row, ""), wanted=wanted)
+        if not wanted:
+            return
+        if entry.verdict == "stored" and self._has_all(record) and not self.args.refresh:
+            if self.accounts.discover(key):
+                yield self.recall("told", key, "", record)
+            return
+        if not self.args.replays:
+            return  # it is told when it is listed
+        fresh = self.accounts.discover(key)
+        if fresh or self.accounts.is_open(key):
+            self.graph.want(key, score or 0.0)
+        if fresh:
+            self.accounts.describe(key, "", "1")
+            yield self.replay(key, {**record, "replay": None, "logs": None})
+
+    def _remember_open(self) -> None:
+        """What the queue has of this job, and the ledger was not told yet: it is to be asked for,
+        however good it is."""
+        for key in self.accounts.open_keys():
+            tail = key.split("/")[1:]
+            if len(tail) == 2:
+                unit = self.graph.unit(key)
+                unit.source, unit.rank = unit.source or (self.ways() or [""])[0], unit.rank or 1
+            elif tail != ["start"]:
+                self.graph.candidates.setdefault(key, self.args.episode_watermark)
+        self.graph.version += 1
+
+    def _has_all(self, record: Mapping[str, Any]) -> bool:
+        """Does a record have what is wanted now?"""
+        replay = record["replay"]
+        had = replay is not None and not replay["reason"]
+        return (had or not self.args.replays) and (record["logs"] is not None or not self.args.logs)
+
+    async def told(
+        self, key: str, row: dict[str, Any], record: dict[str, Any] | None
+    ) -> AsyncIterator[Any]:
+        """The record that the ledger has of an episode whose replay was had."""
+        if record is not None and (not record["replay"] or await self.is_there(record)):
+            for item in self.again(key, "", Episode(**record)):
+                yield item
+            return
+        self.accounts.note("files_gone")
+        self.graph.want(key, row["score"] or 0.0)
+        yield self.replay(key, {**row, "replay": None, "logs": None})
+
+    # -- an episode -------------------------------------------------------------------------------
+
+    def episode(self, row: EpisodeRow, source: str) -> Output:
+        """An episode that was listed: its replay is asked for, if it is wanted."""
+        number = self.args.number
+        if number and row.competition_id and row.competition_id != number:
+            self._count("kaggle/episodes/of_other_competitions")
+            return
+        key, score = f"{self.args.competition}/{row.id}", self.score_of(row)
+        why = self._why_not(row, score)
+        self.graph.know(key, score or 0.0, self._players(row, source), wanted=not why)
+        if not self.accounts.discover(key):
+            return
+        item = Episode.of(self.args.competition, row)
+        item.score = score
+        item.competition_id = row.competition_id or number
+        record = record_of(item)
+        self.accounts.describe(key, "", "1")
+        known = None if self.refresh else self.ledger.known(key, "")
+        if known is not None and known.verdict == "stored":
+            had = self.ledger.record(key, "")
+            if had is not None and had.keys() == record.keys() and self._has_all(had):
+                yield self.recall("told", key, "", had)
+                return
+        self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
+        if why:
+            self.accounts.skip(key, why)
+        elif not self.args.replays:
+            yield item
+        else:
+            self.graph.want(key, score or 0.0)
+            yield self.replay(key, record)
+
+    def _why_not(self, row: EpisodeRow, score: float | None) -> str:
+        """Why an episode's replay is not wanted; empty if it is."""
+        if reason := _WITHOUT.get(row.state):
+            return reason
+        return BELOW_WATERMARK if (score or 0.0) < self.args.episode_watermark else ""
+
+    def listed_by_meta(self, rows: list[EpisodeRow]) -> Output:
+        """Episodes of Meta Kaggle's tables."""
+        for row in rows:
+            yield from self.episode(row, "")
+
+    def _players(self, row: EpisodeRow, source: str) -> dict[str, float | None]:
+        """The units that played, with their scores after it."""
+        players: dict[str, float | None] = {}
+        for agent in row.agents:
+            score = agent["updatedScore"]
+            for kind, number in (("team", agent["teamId"]), ("submission", agent["submissionId"])):
+                if number and self._lists(kind, source):
+                    key = self.unit_key(kind, number)
+                    players[key] = max(score or 0.0, players.get(key) or 0.0)
+                    if source in {"2020", "2026"}:
+                        unit = self.graph.unit(key)
+                        unit.source = unit.source or source
+                        unit.team = unit.team or agent["teamId"]
+                        unit.name = unit.name or agent["teamName"]
+        return players
+
+    @staticmethod
+    def _lists(kind: str, source: str) -> bool:
+        """Are such units listed by this source? (Empty: not known which.)"""
+        return kind == {"2020": "team", "2026": "submission"}.get(source, kind)
+
+    # -- decisions --------------------------------------------------------------------------------
+
+    def failed(self, failure: Failure) -> Output:
+        """The errback: where one place is down, another may not be."""
+        request = failure.request  # type: ignore[attr-defined]
+        otherwise, error = request.cb_kwargs.get("otherwise"), failure.value
+        key, row = request.meta.get("key"), request.cb_kwargs.get("row")
+        if not isinstance(error, RetryLater | Unusable):
+            yield from super().failed(failure)
+        elif otherwise == "nothing_there":
+            yield from self.nothing_there(key, row, error.slug)
+        elif otherwise == "no_replay_there" and self.has_others(row):
+            yield from self.no_replay_there(key, row, error.slug)
+        else:
+            yield from super().failed(failure)
+
+    @property
+    def _most(self) -> int | None:
+        """How many episodes of the tables are worth knowing: some may have no replay."""
+        wanted = [each for each in (self.args.sample, self.args.request_budget) if each]
+        return 10 * min(wanted) if wanted and self.args.replays else self.args.sample
+
+    def _wanted(self) -> float:
+        """How many replays are wanted still."""
+        if self.args.sample is None:
+            return math.inf
+        return max(0, self.args.sample - self.accounts.count("stored"))
+
+
+def _may_have_grown(newest: str, at: float) -> bool:
+    """May a list that was read at that moment (seconds since the epoch) have more rows now?"""
+    read = datetime.fromtimestamp(at, UTC)
+    if datetime.now(UTC) - read < _STALE:
+        return False
+    try:
+        last = datetime.fromisoformat(newest)
+    except ValueError:
+        return True
+    return read - last < _LIVELY
+
+
+def _row_of(record: Mapping[str, Any]) -> EpisodeRow:
+    return EpisodeRow(
+        id=record["episode_id"],
+        competition_id=record["competition_id"],
+        type=record["type"],
+        state=record["state"],
+        create_time=record["create_time"],
+        end_time=record["end_time"],
+        agents=record["agents"],
+    )
+
+
+_EMPTY = Episode.of("", EpisodeRow(1, None, "", "", "", "", []))
