@@ -124,8 +124,7 @@ class Replay(TypedDict):
 
     ``path`` is its file below the spider's output folder, of so many ``bytes``; ``rawBytes`` and
     ``rawSha256`` are of the JSON in it, before compression. ``steps``, ``statuses`` and ``rewards``
-    are the replay's own. ``source`` is the place that had it. ``reason`` says why there is none:
-    then the rest is empty.
+    are the replay's own. ``source`` is the place that had it.
     """
 
     path: str
@@ -137,7 +136,6 @@ class Replay(TypedDict):
     statuses: list[str]
     rewards: list[float | None]
     source: str
-    reason: str
 
 
 class Log(TypedDict):
@@ -179,32 +177,15 @@ REPLAY = _objects(
     statuses={"type": "array", "items": _TEXT, "description": "Each agent's, at the end."},
     rewards={"type": "array", "items": _NUMBER, "description": "Each agent's, at the end."},
     source={
-        "enum": ["", *REPLAY_SOURCES],
-        "description": "Where it came from; disk: it was there; empty: there is none.",
+        "enum": [*REPLAY_SOURCES],
+        "description": "Where it came from; disk: an earlier run had stored it.",
     },
-    reason=_REASON,
 )
 LOG = _objects(
     index={**_COUNT, "description": "Which agent's."},
     **_STORED,
     reason=_REASON,
 )
-
-
-def no_replay(reason: str) -> Replay:
-    """There is none, for this reason, a word."""
-    return Replay(
-        path="",
-        bytes=0,
-        sha256="",
-        rawBytes=0,
-        rawSha256="",
-        steps=0,
-        statuses=[],
-        rewards=[],
-        source="",
-        reason=reason,
-    )
 
 
 def no_log(index: int, reason: str) -> Log:

@@ -28,7 +28,6 @@ from kagglecrawl.item_parts import (
     download_of,
     no_download,
     no_log,
-    no_replay,
 )
 from kagglecrawl.kaggle import lenient
 from kagglecrawl.kaggle.episodes import EPISODE_STATES, EPISODE_TYPES, Agent, EpisodeRow
@@ -52,7 +51,6 @@ __all__ = [
     "files_of",
     "no_download",
     "no_log",
-    "no_replay",
     "page_row",
     "record_of",
     "schema",

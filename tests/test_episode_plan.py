@@ -110,6 +110,7 @@ class Crawl:
 
     def __init__(self, made: Graph, *, beginning: bool = False, **options: Any) -> None:
         self.sent: Counter[str] = Counter()
+        self.said: list[tuple[int, int]] = []
         self.beginning, self.searching = beginning, False
         self.wanted = options.pop("wanted", math.inf)
         self.plan = EpisodePlan(
@@ -120,6 +121,7 @@ class Crawl:
             beginning=lambda: self.beginning,
             searching=lambda: self.searching,
             prepare=lambda request: request,
+            say=lambda listings, replays: self.said.append((listings, replays)),
         )
 
     def held(
@@ -195,7 +197,7 @@ def test_why_what_waits_is_not_asked_for() -> None:
     made = graph(a=26)
     assert Crawl(made).plan.over(["episodes"]) == "team_watermark"
     crawl = Crawl(graph(a=1), share=0.0)
-    assert crawl.plan.over(["episodes"]) == "beyond_budget"
+    assert crawl.plan.over(["episodes"]) == "beyond_share"
     assert crawl.plan.over(["episodes", "replay"]) == ""
     assert Crawl(graph(a=1)).plan.over(["episodes"]) == ""
     assert Crawl(graph(a=1)).plan.over([]) == ""
@@ -205,4 +207,35 @@ def test_a_sample_is_a_budget_of_replays() -> None:
     made = graph(a=1)
     tell(made, 0, [1200.0] * 5, "b")
     assert Crawl(made, total=0, wanted=5).held("episodes", "replay") == {"episodes"}
-    assert Crawl(made, total=0, wanted=6).held("episodes", "replay") == {"replay"}
+    # what the ledger tells waits as well: it is in the sample if it is among the best
+    assert Crawl(made, total=0, wanted=6).held("episodes", "replay") == {"replay", ""}
+
+
+def test_it_is_said_when_listings_have_come_to_their_end() -> None:
+    made = graph(a=1)
+    crawl = Crawl(made)
+    crawl.held("episodes")
+    assert not crawl.said
+    crawl.sent["episodes"] = 1
+    tell(made, 0, [1200.0] * 20, "b")
+    for _ in range(2):
+        crawl.held("episodes", "replay")
+    assert crawl.said == [(1, 20)]
+
+
+def test_a_team_without_a_rank_is_not_listed_where_others_have_one() -> None:
+    made = graph(a=1, b=30)
+    made.unit("c").source, made.unit("c").best = "2020", 1500.0
+    assert [unit.key for unit in made.open_units(25)] == ["a"]
+    # another submission of a team that has one is
+    other = made.unit("a2")
+    other.source, other.team = "2026", made.unit("a").team
+    assert {unit.key for unit in made.open_units(25)} == {"a", "a2"}
+
+
+def test_a_named_unit_is_listed_whatever_its_rank() -> None:
+    made = graph(a=400)
+    tell(made, 0, [1200.0] * 20, "b")
+    assert not made.pays(10, 25)
+    made.unit("a").named = True
+    assert made.pays(10, 25)

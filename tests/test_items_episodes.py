@@ -17,7 +17,6 @@ from kagglecrawl.items import (
     Replay,
     feed_fields,
     no_log,
-    no_replay,
     record_of,
     schema,
     signature,
@@ -47,7 +46,6 @@ REPLAY = Replay(
     statuses=["DONE", "ERROR"],
     rewards=[1, None],
     source="web",
-    reason="",
 )
 LOG = Log(index=1, path="log/connectx/100000-1.json", bytes=5, sha256="ef" * 32, reason="")
 
@@ -143,7 +141,7 @@ def row_of(item: Episode) -> dict[str, Any]:
         (None, None),
         (REPLAY, []),
         (REPLAY, [LOG, no_log(0, "forbidden")]),
-        (no_replay("not_found"), [no_log(0, "not_found")]),
+        (None, [no_log(0, "not_found")]),
     ],
 )
 def test_every_record_fits_its_schema(replay: Replay | None, logs: list[Log] | None) -> None:
@@ -166,7 +164,5 @@ def test_the_schema_of_a_part_has_its_keys(kind: type, rule: dict[str, Any]) -> 
     assert all(each["description"] for each in rule["properties"].values())
 
 
-def test_there_is_no_replay_without_a_reason() -> None:
-    assert no_replay("cut").keys() == REPLAY.keys()
+def test_there_is_no_log_without_a_reason() -> None:
     assert no_log(1, "cut") == {"index": 1, "path": "", "bytes": 0, "sha256": "", "reason": "cut"}
-    assert not any(value for name, value in no_replay("cut").items() if name != "reason")

@@ -41,10 +41,10 @@ def ask(
     return run
 
 
-def episode(number: int, score: float | None, replay: str | None) -> Outcome:
-    """One whose replay was not wanted (None), was had (''), or could not be had, for a reason."""
-    had = None if replay is None else {"path": f"replay/halite/{number}.json.gz", "reason": replay}
-    record = {"competition": "halite", "episode_id": number, "score": score, "replay": had}
+def episode(number: int, score: float | None, *, had: bool = False) -> Outcome:
+    """One whose replay was had, or not."""
+    replay = {"path": f"replay/halite/{number}.json.gz"} if had else None
+    record = {"competition": "halite", "episode_id": number, "score": score, "replay": replay}
     verdict, reason = ("stored", "") if had else ("skipped", "below_watermark")
     return Outcome(f"halite/{number}", "", verdict, reason, "s", 1, json.dumps(record))
 
@@ -62,12 +62,12 @@ def fill(workspace: Path, source: str = KAGGLE) -> None:
     with closing(Ledger(workspace / "ledger.sqlite", source, "episodes")) as ledger:
         ledger.apply(
             [
-                episode(101, 900.5, None),
-                episode(102, 1250.25, ""),
-                episode(103, 1300, None),
-                episode(104, None, None),
-                episode(105, 1200.0, "not_found"),
-                episode(9, 700.0, ""),
+                episode(101, 900.5),
+                episode(102, 1250.25, had=True),
+                episode(103, 1300),
+                episode(104, None),
+                episode(105, 1200.0),
+                episode(9, 700.0, had=True),
                 unit("team", 5118174, 120, listed=True),
                 unit("team", 7, 3, listed=False),
                 unit("team", 8, None, listed=False),

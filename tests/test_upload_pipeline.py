@@ -21,7 +21,7 @@ from scrapy.utils.test import get_crawler
 from kagglecrawl import settings as project
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.errors import KaggleError, NoSpace, StopCrawl, Unusable
-from kagglecrawl.pipelines import upload
+from kagglecrawl.pipelines import payloads
 from kagglecrawl.pipelines.payloads import Ended, Payload
 from kagglecrawl.pipelines.upload import Unproven, UploadPipeline
 from kagglecrawl.s3.errors import KeyRefused, StoreFailed, StoreRefused, Unproved
@@ -262,7 +262,7 @@ def test_a_store_that_refuses_ends_the_crawl(bench: Bench) -> None:
 
 
 def test_a_stop_gives_up_what_is_under_way(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "_LOOK", 0.01)
+    monkeypatch.setattr(payloads, "_LOOK", 0.01)
     bench.bucket.gate.clear()
 
     async def crawl() -> None:

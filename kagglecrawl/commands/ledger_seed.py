@@ -97,7 +97,7 @@ def _take(seed: Seed, row: Row) -> None:
         replay = record.get("replay")
         if not record:
             seed.unknown += 1
-        elif replay and not replay["reason"]:
+        elif replay:
             seed.downloads.append(int(number))
         else:
             # one that no agent has a score of is worth nothing, as to the seed

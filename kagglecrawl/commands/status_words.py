@@ -8,6 +8,7 @@ from typing import Any
 
 from kagglecrawl.extensions.report import REASONS
 from kagglecrawl.kaggle.redaction import clean
+from kagglecrawl.state.holds import LISTINGS
 from kagglecrawl.state.store import Verdict
 from kagglecrawl.units import amount
 
@@ -143,6 +144,8 @@ def _requests(status: Status) -> Iterator[str]:
         yield f"Kaggle asks to wait: nothing of quota {family!r} is sent before {_shown(until)}."
     for family, quota in status["quotas"].items():
         for budget in quota["budgets"]:
+            if family == LISTINGS and not budget["used"]:
+                continue  # the one budget that everybody has, whatever is crawled
             free = f", the next one {_shown(quota['next'])}" if not budget["left"] else ""
             yield f"quota {family!r}: {budget['left']} left of {budget['rate']}{free}"
         if seconds := quota["interval"]:

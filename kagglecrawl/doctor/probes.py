@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kagglecrawl.items import files_of
-from kagglecrawl.kaggle import lenient, rpc
+from kagglecrawl.kaggle import lenient, rpc, web
 from kagglecrawl.kaggle.errors import CredentialsNeeded, KaggleError
 from kagglecrawl.kaggle.paging import CAP_ROWS, PAGE_ROWS
 from kagglecrawl.kaggle.refs import DatasetRef
 from kagglecrawl.kaggle.rpc import Rpc
+from kagglecrawl.kaggle.simulations import SIMULATIONS
 
 #: Requests in all, every retry among them (kaggle-facts 9).
 LIMIT = 20
@@ -251,6 +252,10 @@ def _leaderboard(evidence: Evidence) -> dict[str, Any] | None:
     return {"competition_name": names[0]}
 
 
+def _halite(evidence: Evidence) -> dict[str, Any] | None:
+    return None if evidence.official else {"competition_id": SIMULATIONS["halite"].number}
+
+
 # -- what is asked ---------------------------------------------------------------------------------
 
 
@@ -305,12 +310,13 @@ PROBES: tuple[Probe, ...] = (
     # bytes in place of a redirect are an answer as well, and one that need not come twice
     Probe("download", rpc.DOWNLOAD_DATASET, _download, final=frozenset({200})),
     Probe("absent", rpc.GET_DATASET_METADATA, _always(**_NOTHING)),
-    Probe("bad page", rpc.LIST_DATASETS, _always(page=-1), final=frozenset({404, 500})),
     *(each.probe for each in OTHER_LISTS),
     Probe("board", rpc.DOWNLOAD_LEADERBOARD, _leaderboard),  # of one that a list has
+    # where episodes are looked for first; a refusal is the answer
+    Probe("episodes", web.WEB_LEADERBOARD, _halite, final=frozenset({400, 404})),
 )
 
 
 def planned(*, official: bool) -> int:
     """How many requests the probes are, at most, if each is answered at once."""
-    return len(PROBES) - official  # which does not ask for the download
+    return len(PROBES) - 2 * official  # which asks neither for the download nor the site

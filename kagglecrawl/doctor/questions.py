@@ -31,6 +31,7 @@ from kagglecrawl.doctor.verdicts import (
     shape,
 )
 from kagglecrawl.kaggle import lenient, rpc
+from kagglecrawl.kaggle.episodes import read_web_leaderboard
 from kagglecrawl.kaggle.errors import CredentialsNeeded, CredentialsRefused, NotFound
 from kagglecrawl.kaggle.leaderboards import NoBoard, read_board
 from kagglecrawl.kaggle.paging import PAGE_ROWS
@@ -70,6 +71,8 @@ def anonymous_access(evidence: Evidence) -> tuple[list[str], list[str]]:
     answered: dict[str, None] = {}
     refused: dict[str, None] = {}
     for answer in evidence.answers.values():
+        if answer.call.where != "api":
+            continue  # the site knows nobody in any case
         if answer.good or 300 <= answer.status < 400:
             answered.setdefault(answer.call.method)
         elif isinstance(answer.error, CredentialsNeeded):
@@ -279,6 +282,15 @@ def _board(evidence: Evidence) -> Reading:
     return agrees(f"{plural(board.teams, 'team')}{lacks}", not lacks)
 
 
+def _site(evidence: Evidence) -> Reading:
+    answer = evidence.get("episodes")
+    if answer is None or not answer.good:
+        return no_answer(answer)
+    teams = read_web_leaderboard(answer.reply)
+    lists = sum(team.submission_id is not None for team in teams)
+    return agrees(f"{plural(len(teams), 'team')}, {lists} with a submission", lists > 0)
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
@@ -287,15 +299,6 @@ def _absent(evidence: Evidence) -> Reading:
     if answer is None or not answer.status or evidence.wants_credentials("absent"):
         return no_answer(answer)
     return agrees(shape(answer), isinstance(answer.error, NotFound))
-
-
-def _bad_page(evidence: Evidence) -> Reading:
-    answer = evidence.get("bad page")
-    if answer is None or not answer.status or evidence.wants_credentials("bad page"):
-        return no_answer(answer)
-    if answer.good:
-        return agrees(f"{answer.status}, {plural(len(answer.rows), 'row')}", False)
-    return agrees(shape(answer), answer.status == 400)
 
 
 def _retry_after(evidence: Evidence) -> Reading:
@@ -374,8 +377,8 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question("DownloadDataset", "302 to storage.googleapis.com, signed (R)", _download),
     Question("Error: no such dataset", "404 with code and message (R)", _absent),
-    Question("Error: page -1", "400 (U)", _bad_page),
     Question("Error: 429's Retry-After", "seconds or a date (R)", _retry_after),
     *(question for row in OTHER_LISTS for question in _about(row)),
     Question("DownloadLeaderboard", "the whole board, with Rank and SubmissionCount (V)", _board),
+    Question("The site's own leaderboard (Halite)", "teams with their submissions (R)", _site),
 )

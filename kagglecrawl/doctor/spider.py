@@ -199,10 +199,11 @@ class DoctorSpider(Spider):
         meta: dict[str, Any] = {"family": probe.call.family, "attempt": attempt}
         if wait:
             meta["not_before"] = time.time() + wait
-        if is_loopback(self.config.api_url):
+        address = probe.call.address(self.config)
+        if is_loopback(address):
             meta["proxy"] = None  # whatever HTTP_PROXY says
         yield probe.call.request(
-            self.config.api_url,
+            address,
             fields=probe.fields(self.evidence),
             meta=meta,
             callback=self.answered,

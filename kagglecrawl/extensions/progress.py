@@ -97,7 +97,8 @@ class Progress:
         """The text of the line, ``elapsed`` seconds after the crawl began."""
         accounts = spider.accounts
         stored = accounts.count("stored")
-        parts = [f"{stored} {spider.name.removesuffix('s') if stored == 1 else spider.name}"]
+        what = spider.resource
+        parts = [f"{stored} {what.removesuffix('s') if stored == 1 else what}"]
         scheduler = self._crawler.engine.scheduler if self._crawler.engine else None
         waits = _waits(scheduler)
         if waits:  # first, since a narrow terminal shows the beginning
@@ -106,6 +107,8 @@ class Progress:
         parts += self._largest()
         if elapsed >= 1:
             parts.append(f"{60 * (stored - self._before) / elapsed:.0f}/min")
+        if own := spider.progress():
+            return "  ".join([*parts, *own])
         parts.append(f"{self._stats.get_value('kaggle/requests', 0)} requests")
         parts.append(f"{accounts.pending} pending")
         for verdict in ("skipped", "failed"):

@@ -62,6 +62,7 @@ REASONS = {
     "listed": "teams and submissions whose episodes were listed, which are no records themselves",
     "below_watermark": "episodes with a lower mean score than episode_watermark",
     "beyond_budget": "not asked for: request_budget was spent first",
+    "beyond_share": "teams and submissions that were not listed: discovery_share was spent first",
     "team_watermark": "teams of a rank beyond team_watermark",
     "not_finished": "games that are not over yet",
     "never_started": "games that were never played",

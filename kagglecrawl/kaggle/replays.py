@@ -345,9 +345,13 @@ class Compressor:
         return self._engine.flush()
 
 
+#: What reading a file raises that is no replay, or a damaged one.
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, zstd.ZstdError)
+
+
 def open_replay(path: Path) -> BinaryIO:
     """A replay's JSON, to be read as bytes: of a file that ends in ``.gz`` or ``.zst``, or in
-    neither, which is read as it is. Raises ``OSError``."""
+    neither, which is read as it is. Reading raises what ``UNREADABLE`` has."""
     if path.suffix == ".gz":
         return cast(BinaryIO, gzip.open(path))
     if path.suffix == ".zst":

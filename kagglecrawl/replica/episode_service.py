@@ -225,8 +225,9 @@ def _leaderboard(site: Site, values: Values) -> Reply:
 
 
 def _list_2020(site: Site, values: Values) -> Reply:
-    """Every field, whatever its value; without a limit (none is known of)."""
+    """Every field, whatever its value; the newest alone, as today (of 2020 no limit is known)."""
     league, found = _asked_for(site, values, ("teamId", "submissionId", "ids"))
+    found = found[:MOST]
     result: Values = {"episodes": [], "teams": []}
     if league is not None:
         result["episodes"] = [_episode_2020(league, each) for each in found]

@@ -66,6 +66,6 @@ def together(gains: list[Gain]) -> Gain:
 def score_of(item: object) -> float | None:
     """The score of an episode whose replay was had, 0 where no agent has one; None for any other
     item."""
-    if not isinstance(item, Episode) or item.replay is None or item.replay["reason"]:
+    if not isinstance(item, Episode) or item.replay is None:
         return None
     return float(item.score or 0)

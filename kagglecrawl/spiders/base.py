@@ -111,7 +111,7 @@ class KaggleSpider(Remembering):
         if not settings.getdict("FEEDS"):
             # absolute, so that no character of the folder is read as a URI's
             folder = KaggleConfig.from_settings(settings).workspace.absolute() / "output"
-            uri = f"{folder}/%(name)s/%(name)s_%(time)s.jsonl"
+            uri = f"{folder}/{cls.resource}/%(name)s_%(time)s.jsonl"
             settings.set("FEEDS", {uri: {"format": "jsonlines"}}, priority="spider")
 
     @classmethod
@@ -191,6 +191,10 @@ class KaggleSpider(Remembering):
         if refs := getattr(self.args, "refs", None):
             return len(refs)
         return (pages.last - pages.first + 1) * PAGE_ROWS if pages and pages.last else None
+
+    def progress(self) -> list[str]:
+        """How far it is, in words of its own; none: as every crawl says it."""
+        return []
 
     @property
     def bucket(self) -> Bucket | None:

@@ -33,6 +33,8 @@ class Unit:
     team: int | None = None
     name: str = ""
     rank: int | None = None
+    #: It is to be listed whatever its rank.
+    named: bool = False
     #: The priority with which it was asked for last.
     asked: int = 0
     listed: bool = False
@@ -125,25 +127,34 @@ class Graph:
         if not waiting:
             return False
         threshold = self.threshold(room)
-        if not threshold:
+        if not threshold or any(unit.named for unit in waiting):
             return True
         ratio = self._brought / self._expected if self._expected else 1.0
         return max(ratio * _above(unit.games, threshold) for unit in waiting) > threshold
 
     def open_units(self, watermark: int) -> list[Unit]:
-        """The units that can be listed still, of a rank up to the ``watermark``. Where nobody has
-        said a unit's rank, it is its place by score among the teams that are known."""
+        """The units that can be listed still, and that are named or of a team of a rank up to the
+        ``watermark``.
+
+        Where nobody tells ranks, a unit's is its place by score among the teams that are known.
+        Where they are told, a team without one is not on the leaderboard, and is not listed.
+        """
+        ranks: dict[int | str, int] = {}
         teams: dict[int | str, float] = {}
         for unit in self.units.values():
             team = unit.team or unit.key
             teams[team] = max(unit.best, teams.get(team, 0.0))
+            if unit.rank is not None:
+                ranks[team] = min(unit.rank, ranks.get(team, unit.rank))
         scores = sorted(teams.values())
-        return [
-            unit
-            for unit in self.units.values()
-            if unit.is_open
-            and watermark >= (unit.rank or 1 + len(scores) - bisect.bisect_right(scores, unit.best))
-        ]
+
+        def rank(unit: Unit) -> float:
+            if ranks:
+                return ranks.get(unit.team or unit.key, math.inf)
+            return 1 + len(scores) - bisect.bisect_right(scores, unit.best)
+
+        opens = (unit for unit in self.units.values() if unit.is_open)
+        return [unit for unit in opens if unit.named or rank(unit) <= watermark]
 
 
 def _above(scores: Iterable[float], threshold: float) -> float:

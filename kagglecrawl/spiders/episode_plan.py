@@ -14,6 +14,10 @@ from kagglecrawl.state.plan import BEYOND_BUDGET
 
 #: Quota families.
 LISTINGS, REPLAYS = "episodes", "replay"
+#: That of what the ledger tells.
+TOLD = ""
+#: Or since the share of the budget that is for listings was spent.
+BEYOND_SHARE = "beyond_share"
 #: A unit is not listed since its rank is beyond the watermark.
 TEAM_WATERMARK = "team_watermark"
 #: Seconds that replays wait for a listing that may not be asked for yet.
@@ -40,6 +44,7 @@ class EpisodePlan:
         beginning: Callable[[], bool],
         searching: Callable[[], bool],
         prepare: Callable[[Request], Request],
+        say: Callable[[int, int], None],
     ) -> None:
         self._graph = graph
         self._total = total or math.inf
@@ -52,8 +57,12 @@ class EpisodePlan:
         #: And not, which place has replays?
         self._searching = searching
         self.prepare = prepare
+        #: Gets the number of listings, and of replays that are to follow.
+        self._say = say
         self._seen: tuple[int, bool] | None = None
         self._pays = True
+        #: Were listings made, when it was last looked at?
+        self._looked = False
 
     def held(
         self, waiting: Collection[str], under_way: Collection[Lease], until: Mapping[str, float]
@@ -73,7 +82,16 @@ class EpisodePlan:
         looking = listing or (LISTINGS in waiting and LISTINGS not in held and soon)
         if looking and self._is_short():
             held.add(REPLAYS)
+            if math.isfinite(self._wanted()):
+                held.add(TOLD)  # what was had before has its place in a sample, as what is new
+        self._tell(looking)
         return held
+
+    def _tell(self, looking: bool) -> None:
+        """Say once that listings have come to their end."""
+        if self._looked and not looking and self._graph.candidates:
+            self._say(self._sent(LISTINGS), len(self._graph.candidates))
+        self._looked = looking
 
     def over(self, waiting: Collection[str]) -> str:
         """Why nothing of what waits will ever be handed out; empty if it will."""
@@ -83,7 +101,12 @@ class EpisodePlan:
             return BEYOND_BUDGET
         if set(waiting) != {LISTINGS} or self._may_list(0):
             return ""
-        return BEYOND_BUDGET if self._sent(LISTINGS) >= self._listings else TEAM_WATERMARK
+        return BEYOND_SHARE if self._sent(LISTINGS) >= self._listings else TEAM_WATERMARK
+
+    @property
+    def left(self) -> float:
+        """How many requests may be made still."""
+        return max(0, self._left())
 
     def room(self) -> float:
         """How many replays can be fetched still."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
+from uuid import uuid4
 
 from scrapy import Request
 from scrapy.exceptions import CloseSpider
@@ -42,6 +43,11 @@ _BEGUN_PRIORITY = 2 * 10**9
 _FINEST = 1000
 
 
+def priority_of(record: Mapping[str, Any]) -> int:
+    """The place in the queue of an episode of this record."""
+    return round(_FINEST * (record["score"] or 0.0))
+
+
 class EpisodeReplays(KaggleSpider):
     """The part of the spider that fetches replays and logs."""
 
@@ -50,11 +56,11 @@ class EpisodeReplays(KaggleSpider):
 
     def replay(self, key: str, record: dict[str, Any], *, again: bool = False) -> Request:
         """The request for an episode's replay; its place in the queue is by the score."""
-        return self._ask_place(key, {"record": record, "tried": []}, again=again)
+        return self._ask_place(key, {"record": record, "tried": [], "failed": ""}, again=again)
 
-    def _ask_place(self, key: str, row: dict[str, Any], *, again: bool = False) -> Request:
+    def _ask_place(self, key: str, row: dict[str, Any], *, again: bool = True) -> Request:
         place = next(each for each in self._places() if each not in row["tried"])
-        row = {**row, "place": place}
+        row = {**row, "place": place, "run": self._run}
         request = self.fetch(
             _PLACES[place],
             "replay_had",
@@ -62,7 +68,7 @@ class EpisodeReplays(KaggleSpider):
             row,
             again=again,
             otherwise="no_replay_there",
-            priority=_BEGUN_PRIORITY if row["tried"] else self._priority_of(row["record"]),
+            priority=_BEGUN_PRIORITY if row["tried"] else priority_of(row["record"]),
             episode_id=row["record"]["episode_id"],
         )
         meta = dict(request.meta)
@@ -71,25 +77,22 @@ class EpisodeReplays(KaggleSpider):
             meta["kept"] = f"{self.config.output(self.resource)}/{self.file_of(number)}"
         return request.replace(callback=self.replay_fetched, meta=meta)
 
-    @staticmethod
-    def _priority_of(record: dict[str, Any]) -> int:
-        return round(_FINEST * (record["score"] or 0.0))
-
     def elsewhere(self, request: Request) -> Request:
         """A request for a replay, at a place that is better than the one that was chosen when it
         was queued."""
-        if request.cb_kwargs.get("otherwise") != "no_replay_there" or not self._given:
+        if request.cb_kwargs.get("otherwise") != "no_replay_there":
             return request
         row = request.cb_kwargs["row"]
-        if row["place"] not in self._in_vain:
+        if row["run"] != self._run:  # what was tried then is tried again
+            row = {**row, "tried": [], "failed": ""}
+        elif row["place"] not in self._in_vain:
             return request
-        better = self._ask_place(request.meta["key"], row, again=True)
+        better = self._ask_place(request.meta["key"], row)
         return better.replace(meta={**request.meta, **better.meta}, priority=request.priority)
 
     def _places(self) -> list[str]:
         """All that may be asked; those that were asked in vain come last."""
-        known = not find_credentials().anonymous
-        places = [place for place in _PLACES if known or place not in _KNOWN_ONLY]
+        places = [place for place in _PLACES if place not in self._closed]
         return sorted(places, key=lambda place: place in self._in_vain) if self._given else places
 
     def no_replay_there(self, key: str, row: dict[str, Any], reason: str) -> Output:
@@ -98,30 +101,47 @@ class EpisodeReplays(KaggleSpider):
         self._count(f"kaggle/episodes/replay_refused/{place}/{reason}")
         if place not in self._given:
             self._in_vain.add(place)
-        row = {**row, "tried": [*row["tried"], place]}
-        rest = [each for each in self._places() if each not in row["tried"]]
+        yield from self._next_place(key, row, reason)
+
+    def _next_place(self, key: str, row: dict[str, Any], reason: str, passing: str = "") -> Output:
+        """Another place, or none: the episode is skipped for this ``reason``. Where a place had a
+        fault that is ``passing``, it has failed for now."""
+        place, passing = row["place"], row["failed"] or passing
+        row = {**row, "tried": [*row["tried"], place], "failed": passing}
+        rest = any(each not in row["tried"] for each in self._places())
         if rest and (place not in self._given or reason != NotFound.slug):
             yield self._ask_place(key, row)
             return
         self.graph.over(key)
-        self.logger.info("No replay of %s (%s)", key, reason)
-        self.accounts.skip(key, reason)
+        if passing:
+            self.logger.warning("Failed %s: no place has its replay now (%s)", key, passing)
+            leases.declare_failed(passing)
+        else:
+            self.logger.info("No replay of %s (%s)", key, reason)
+            self.accounts.skip(key, reason)
 
-    def has_others(self, row: dict[str, Any]) -> bool:
-        """Is there a place that has not been asked for this replay?"""
-        return len(row["tried"]) + 1 < len(self._places())
+    def place_failed(self, request: Request, error: KaggleError) -> Output:
+        """A place cannot give a replay now; perhaps another can. Credentials that are refused close
+        it for this run."""
+        row = request.cb_kwargs["row"]
+        self._count(f"kaggle/episodes/replay_refused/{row['place']}/{error.slug}")
+        if isinstance(error, StopCrawl):
+            self.logger.warning("Replays are not asked for at %s any more: %s", row["place"], error)
+            self._closed.add(row["place"])
+        yield from self._next_place(request.meta["key"], row, error.slug, error.slug)
 
     async def replay_fetched(
         self, response: ReplayResponse, then: str, key: str, row: Any, otherwise: str = ""
     ) -> AsyncIterator[Any]:
         """A replay: its file is stored, and the record is told, or its logs are asked for."""
         facts, place = response.json()["replay"], row["place"]
+        compression = self.config.replay_compression
         if ON_DISK in response.flags:
-            place = "disk"
+            place, compression = "disk", response.flags[-1]
         else:
             self._given.add(place)
             self._in_vain.discard(place)
-        suffix, content_type = _COMPRESSED[self.config.replay_compression]
+        suffix, content_type = _COMPRESSED[compression]
         path = self.file_of(row["record"]["episode_id"], suffix)
         payload = Payload(path, response.content, content_type)
         replay = Replay(
@@ -134,7 +154,6 @@ class EpisodeReplays(KaggleSpider):
             statuses=facts["statuses"],
             rewards=facts["rewards"],
             source=place,
-            reason="",
         )
         self._count(f"kaggle/episodes/replays_from/{place}")
         self._note_file(payload)
@@ -170,7 +189,7 @@ class EpisodeReplays(KaggleSpider):
     def _next_log(self, key: str, record: dict[str, Any]) -> Output:
         """The request for the next log, or the item."""
         for agent in record["agents"][len(record["logs"]) :]:
-            reason = "credentials" if find_credentials().anonymous else ""
+            reason = "credentials" if "logs" in self._closed else ""
             if agent["teamId"] in self._closed_teams:
                 reason = "forbidden"
             if not reason:
@@ -248,6 +267,22 @@ class EpisodeReplays(KaggleSpider):
     def _in_vain(self) -> set[str]:
         """Places that had none of those that they were asked for."""
         return set()
+
+    def logs_failed(self, request: Request, error: KaggleError) -> Output:
+        """The credentials are refused: no logs in this run."""
+        self.logger.warning("Logs are not asked for any more: %s", error)
+        self._closed.add("logs")
+        yield from self._next_log(request.meta["key"], request.cb_kwargs["row"])
+
+    @cached_property
+    def _run(self) -> str:
+        """Tells this process's run from others."""
+        return uuid4().hex
+
+    @cached_property
+    def _closed(self) -> set[str]:
+        """Places that cannot be asked, and logs: for want of credentials, say."""
+        return {*_KNOWN_ONLY, "logs"} if find_credentials().anonymous else set()
 
     @cached_property
     def _given(self) -> set[str]:

@@ -25,9 +25,10 @@ from kagglecrawl.kaggle.episodes import (
 from kagglecrawl.kaggle.rpc import Rpc
 from kagglecrawl.kaggle.team_scores import read_team_scores
 from kagglecrawl.spiders.base import KaggleSpider
-from kagglecrawl.spiders.episode_graph import Graph
+from kagglecrawl.spiders.episode_graph import Graph, Unit
 from kagglecrawl.spiders.episode_plan import EpisodePlan
 from kagglecrawl.spiders.episodes_args import EpisodesArguments
+from kagglecrawl.state.accounts import NO_SOURCE
 
 Output = Iterator[Any]
 
@@ -37,8 +38,6 @@ _LISTING_PRIORITY = 10**9
 _RANKED = 10**6
 #: A unit was listed: it has no row, and this is no fault.
 LISTED = "listed"
-#: Why a competition's episodes cannot be found.
-NO_SOURCE = "no_source"
 
 #: What lists a unit of each kind, by source: the call, its field, and the method for its reply.
 _CALLS: dict[tuple[str, str], tuple[Rpc, str, str]] = {
@@ -165,8 +164,8 @@ class EpisodeSources(KaggleSpider):
             yield from self.nothing_there(key, row, "it is empty")
             return
         self.accounts.skip(key, LISTED)
+        self._name_team(teams)
         yield from self._meet(teams, row["source"])
-        yield from self._first_team(teams, row["source"])
 
     async def downloaded_board(self, key: str, row: dict[str, Any], content: bytes) -> Any:
         """The official leaderboard: every team's rank and score."""
@@ -188,12 +187,20 @@ class EpisodeSources(KaggleSpider):
         self.logger.info("%s answers: it is used", _NAMES[source])
         self.accounts.note(f"source/{source}")
 
-    def _first_team(self, teams: list[TeamRow], source: str) -> Output:
-        """The team that was asked for goes before all others, whatever its rank."""
-        for team in teams:
-            if team.id == self.args.team and team.submission_id:
-                unit = self.unit_key("submission", team.submission_id)
-                yield self._unit_request(unit, source, "submission", team.submission_id, top=True)
+    def _name_team(self, teams: list[TeamRow]) -> None:
+        """The team that was asked for is listed before all others, whatever its rank."""
+        if self.args.team is None:
+            return
+        numbers = [team.submission_id for team in teams if team.id == self.args.team]
+        if numbers and numbers[0]:
+            self.graph.unit(self.unit_key("submission", numbers[0])).named = True
+        else:
+            self.logger.warning(
+                "Team %d is not on the leaderboard of %s, so its episodes are not listed; those of "
+                "the best teams are",
+                self.args.team,
+                self.args.competition,
+            )
 
     # -- units ------------------------------------------------------------------------------------
 
@@ -221,35 +228,26 @@ class EpisodeSources(KaggleSpider):
             kind, number = _parsed(unit.key)
             if not unit.source or (unit.source, kind) not in _CALLS:
                 continue
-            priority = self._priority(unit.rank, unit.best)
+            priority = _priority(unit)
             if priority > unit.asked:
                 unit.asked = priority
                 yield self._unit_request(unit.key, unit.source, kind, number)
 
-    def _unit_request(
-        self, key: str, source: str, kind: str, number: int, *, top: bool = False
-    ) -> Request:
+    def _unit_request(self, key: str, source: str, kind: str, number: int) -> Request:
         unit = self.graph.unit(key)
         if self.accounts.discover(key):
             self._keep_unit(key, listed=False)
         call, field, then = _CALLS[source, kind]
         fields: dict[str, Any] = {field: number}
-        priority = 2 * _LISTING_PRIORITY if top else self._priority(unit.rank, unit.best)
         return self.fetch(
             call,
             then,
             key,
             {"source": source, "kind": kind, "id": number},
             otherwise="no_listing",
-            priority=priority,
+            priority=_priority(unit),
             **fields,
         )
-
-    @staticmethod
-    def _priority(rank: int | None, score: float) -> int:
-        if rank is not None:
-            return _LISTING_PRIORITY + _RANKED - min(rank, _RANKED // 2)
-        return _LISTING_PRIORITY + min(int(10 * max(score, 0.0)), _RANKED // 2 - 1)
 
     def _keep_unit(self, key: str, *, listed: bool, newest: str = "") -> None:
         unit, (kind, number) = self.graph.unit(key), _parsed(key)
@@ -276,6 +274,8 @@ class EpisodeSources(KaggleSpider):
             self._count("kaggle/episodes/rows_unread", listing.unread)
             self.logger.warning("%s: %d rows of its list cannot be read", key, listing.unread)
         self._count("kaggle/episodes/listed", len(listing.episodes))
+        if not listing.episodes:
+            self.logger.warning("%s has no episodes", key)
         expected = self.graph.expect(key, self.plan.room())
         before = dict(self.graph.candidates)
         for episode in listing.episodes:
@@ -334,6 +334,15 @@ class EpisodeSources(KaggleSpider):
         found = [self._team_scores.get(str(agent["teamId"])) for agent in episode.agents]
         scores = [score for score in found if score is not None]
         return sum(scores) / len(scores) if scores else None
+
+
+def _priority(unit: Unit) -> int:
+    """A unit's place in the queue: by rank, or by score where nobody tells ranks."""
+    if unit.named:
+        return 2 * _LISTING_PRIORITY
+    if unit.rank is not None:
+        return _LISTING_PRIORITY + _RANKED - min(unit.rank, _RANKED // 2)
+    return _LISTING_PRIORITY + min(int(10 * max(unit.best, 0.0)), _RANKED // 2 - 1)
 
 
 def _parsed(key: str) -> tuple[str, int]:

@@ -10,17 +10,19 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from scrapy import Request
 from twisted.python.failure import Failure
 
 from kagglecrawl.arguments import Arguments
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.items import Episode, record_of
 from kagglecrawl.kaggle.episodes import EpisodeRow
-from kagglecrawl.kaggle.errors import RetryLater, Unusable
+from kagglecrawl.kaggle.errors import PERMANENT, KaggleError, RetryLater, StopCrawl, Unusable
+from kagglecrawl.kaggle.rpc import TABLE
 from kagglecrawl.spiders.base import Output
 from kagglecrawl.spiders.episode_graph import Graph
-from kagglecrawl.spiders.episode_plan import EpisodePlan
-from kagglecrawl.spiders.episode_replays import EpisodeReplays
+from kagglecrawl.spiders.episode_plan import LISTINGS, REPLAYS, EpisodePlan
+from kagglecrawl.spiders.episode_replays import EpisodeReplays, priority_of
 from kagglecrawl.spiders.episode_sources import EpisodeSources
 from kagglecrawl.spiders.episode_tables import EpisodeTables
 from kagglecrawl.spiders.episodes_args import EpisodesArguments
@@ -46,6 +48,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
     item_class = Episode
     args_class = EpisodesArguments
     args: EpisodesArguments
+    #: Does the ledger have a list that may have grown?
+    _outdated = False
 
     @classmethod
     def check(cls, args: Arguments, config: KaggleConfig) -> None:
@@ -71,16 +75,30 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             beginning=self.start_is_open,
             searching=lambda: not self.place_is_known,
             prepare=self.elsewhere,
+            say=lambda listings, replays: self.logger.info(
+                "%d listings are made, and no other pays: %d replays are known to be worth "
+                "fetching, the best first",
+                listings,
+                replays,
+            ),
         )
+
+    def progress(self) -> list[str]:
+        """Listings and replays so far, what is left of the budget, and what is known."""
+        listings, replays = (self.accounts.count(f"{SENT}{each}") for each in (LISTINGS, REPLAYS))
+        parts = [f"{listings} listings", f"{replays} replays asked for"]
+        if math.isfinite(self.plan.left):
+            parts.append(f"{self.plan.left:,.0f} of {self.args.request_budget:,} requests left")
+        if games := self.graph.candidates:
+            parts.append(f"{len(games)} games to fetch, the best {max(games.values()):.0f}")
+        return [*parts, *([f"{n} failed"] if (n := self.accounts.count("failed")) else [])]
 
     async def start(self) -> AsyncIterator[Any]:
         """What earlier crawls have found, and then a way to begin."""
-        known = False
         for entry in self.ledger.each(f"{self.args.competition}/"):
             for request in self._remembered(entry):
                 yield request
         self._remember_open()
-        known = bool(self.graph.open_units(self.args.team_watermark))
         if self.args.from_tables:
             yield self.episode_tables(
                 self.args.number,
@@ -91,10 +109,19 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             return
         for request in self.ask_units():
             yield request
-        named = self.args.team or self.args.submission
-        if (not known or named) and self.accounts.discover(self.start_key):
+        again = self.accounts.has_failed(self.start_key)
+        if again:
+            self.accounts.reopen(self.start_key)
+        if again or (self._begins() and self.accounts.discover(self.start_key)):
             for request in self.begin():
                 yield request
+
+    def _begins(self) -> bool:
+        """Is it to be found out where to begin? Not where earlier crawls know teams, unless the
+        leaderboard may be another one now."""
+        if self.args.team or self.args.submission or self.refresh or self._outdated:
+            return True
+        return not self.graph.open_units(self.args.team_watermark)
 
     # -- what the ledger has ----------------------------------------------------------------------
 
@@ -116,8 +143,11 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         unit.team, unit.name, unit.source = record["team"], record["name"], record["source"]
         if unit.source not in self.ways():
             unit.source = ""
-        stale = self.args.refresh or _may_have_grown(record["newest"], entry.at)
-        unit.listed = bool(record["listed"]) and not stale
+        grown = _may_have_grown(record["newest"], entry.at)
+        self._outdated = self._outdated or (bool(record["listed"]) and grown)
+        in_this_job = self.accounts.is_closed(entry.key)
+        unit.listed = in_this_job or (bool(record["listed"]) and not (grown or self.refresh))
+        unit.closed = entry.reason in PERMANENT and not self.refresh
         self.graph.version += 1
 
     def _remember_episode(self, entry: Entry, record: dict[str, Any]) -> Output:
@@ -127,12 +157,13 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         self.graph.know(key, score or 0.0, self._players(row, ""), wanted=wanted)
         if not wanted:
             return
-        if entry.verdict == "stored" and self._has_all(record) and not self.args.refresh:
+        had = entry.verdict == "stored" and self._has_all(record) and not self.refresh
+        if had or not self.args.replays:
             if self.accounts.discover(key):
-                yield self.recall("told", key, "", record)
+                yield self._told_again(key, record)
             return
-        if not self.args.replays:
-            return  # it is told when it is listed
+        if entry.reason in PERMANENT and not self.refresh:
+            return  # it is counted when it is listed
         fresh = self.accounts.discover(key)
         if fresh or self.accounts.is_open(key):
             self.graph.want(key, score or 0.0)
@@ -152,17 +183,25 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
                 self.graph.candidates.setdefault(key, self.args.episode_watermark)
         self.graph.version += 1
 
+    def _told_again(self, key: str, record: dict[str, Any]) -> Request:
+        """The request that asks nobody, for a game whose record is had: of a sample it is one of
+        the best, or it is not."""
+        if self.sample is not None:
+            self.graph.want(key, record["score"] or 0.0)
+        return self.recall("told", key, "", record).replace(priority=priority_of(record))
+
     def _has_all(self, record: Mapping[str, Any]) -> bool:
         """Does a record have what is wanted now?"""
-        replay = record["replay"]
-        had = replay is not None and not replay["reason"]
-        return (had or not self.args.replays) and (record["logs"] is not None or not self.args.logs)
+        has_replay, has_logs = record["replay"] is not None, record["logs"] is not None
+        return (has_replay or not self.args.replays) and (has_logs or not self.args.logs)
 
     async def told(
         self, key: str, row: dict[str, Any], record: dict[str, Any] | None
     ) -> AsyncIterator[Any]:
         """The record that the ledger has of an episode whose replay was had."""
-        if record is not None and (not record["replay"] or await self.is_there(record)):
+        needs = record is not None and record["replay"] and self.args.replays
+        if record is not None and (not needs or await self.is_there(record)):
+            self.graph.over(key)
             for item in self.again(key, "", Episode(**record)):
                 yield item
             return
@@ -192,8 +231,11 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         if known is not None and known.verdict == "stored":
             had = self.ledger.record(key, "")
             if had is not None and had.keys() == record.keys() and self._has_all(had):
-                yield self.recall("told", key, "", had)
+                yield self._told_again(key, had)
                 return
+        if known is not None and known.reason in PERMANENT and self.args.replays:
+            self.refused_before(key, known.verdict, known.reason)
+            return
         self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
         if why:
             self.accounts.skip(key, why)
@@ -241,13 +283,19 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         """The errback: where one place is down, another may not be."""
         request = failure.request  # type: ignore[attr-defined]
         otherwise, error = request.cb_kwargs.get("otherwise"), failure.value
-        key, row = request.meta.get("key"), request.cb_kwargs.get("row")
-        if not isinstance(error, RetryLater | Unusable):
+        call = TABLE.get(request.meta.get("rpc", ""))
+        # refused credentials are the end of what wants them, where there is something else
+        closed = isinstance(error, StopCrawl) and call is not None and call.where == "api"
+        passing = isinstance(error, RetryLater | Unusable)
+        if not isinstance(error, KaggleError):
             yield from super().failed(failure)
-        elif otherwise == "nothing_there":
-            yield from self.nothing_there(key, row, error.slug)
-        elif otherwise == "no_replay_there" and self.has_others(row):
-            yield from self.no_replay_there(key, row, error.slug)
+        elif otherwise == "no_replay_there" and (closed or passing):
+            yield from self.place_failed(request, error)
+        elif otherwise == "no_log_there" and closed:
+            yield from self.logs_failed(request, error)
+        elif otherwise == "nothing_there" and passing:
+            row = request.cb_kwargs["row"]
+            yield from self.nothing_there(request.meta["key"], row, error.slug)
         else:
             yield from super().failed(failure)
 

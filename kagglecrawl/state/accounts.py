@@ -23,6 +23,8 @@ from kagglecrawl.state.store import Store, Verdict
 BEYOND_SAMPLE = "beyond_sample"
 #: Skipped for this one: it is as the ledger has it, and only what is not was asked for.
 UNCHANGED = "unchanged"
+#: Failed for this one: nobody says what there is; the spider looks again.
+NO_SOURCE = "no_source"
 #: Failed for this one: a row of a list from which no resource can be told.
 UNREADABLE = "unreadable_ref"
 #: What has one of these reasons says nothing of a resource, so the ledger is not told.
@@ -227,6 +229,11 @@ class Accounts:
         """The keys of all that have no verdict yet."""
         return self._store.open_keys()
 
+    def has_failed(self, key: str) -> bool:
+        """Is it known that it could not be had?"""
+        known = self._store.known(key)
+        return known is not None and known.verdict is Verdict.FAILED
+
     def is_open(self, key: str) -> bool:
         """Is it known, and has no verdict yet?"""
         known = self._store.known(key)
@@ -282,11 +289,13 @@ class Accounts:
 
     def retryable(self) -> bool:
         """Would another run of the job try again what has failed?"""
-        return self._retryable if self._retryable is not None else self._store.any_failed()
+        if self._retryable is not None:
+            return self._retryable
+        return self._store.any_failed() or bool(self.count(f"{Verdict.FAILED}/{NO_SOURCE}"))
 
     def close(self) -> None:
         """Before the store is closed."""
-        self._retryable = self._store.any_failed()
+        self._retryable = self.retryable()
 
     def broken(self, key: str | None, reason: str, record: str | None = None) -> None:
         """A request for this resource, or for none, has failed; its ``record`` may be known."""

@@ -14,7 +14,6 @@ import asyncio
 import hashlib
 import json
 import threading
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from scrapy.http import Response, TextResponse
 
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.errors import KaggleError, Unusable
-from kagglecrawl.kaggle.replays import ReplayFacts, open_replay
+from kagglecrawl.kaggle.replays import UNREADABLE, ReplayFacts, ReplayReader, open_replay
 from kagglecrawl.transfer.threads import begin
 from kagglecrawl.transport.fetching import TOLD, Fetch
 from kagglecrawl.transport.packing import PIECE, Packing
@@ -35,8 +34,8 @@ _NOT_SENT = {b"Accept-Encoding", b"Authorization", b"Proxy-Authorization"}
 
 #: A flag of a response: nobody was asked for it.
 ON_DISK = "on disk"
-#: How compressed replays end.
-SUFFIXES = (".gz", ".zst")
+#: How compressed replays end, and what that means in KAGGLE_REPLAY_COMPRESSION.
+SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
 
 
 class ReplayResponse(TextResponse):
@@ -90,21 +89,21 @@ class Replays:
         path = next((each for each in paths if each.is_file()), None)
         if path is None:
             return None
-        packing, found = self._packing(), list[ReplayFacts | None]()
+        reader, found = ReplayReader(), list[tuple[ReplayFacts, bytes]]()
 
         def run() -> None:
             with open_replay(path) as file:
-                while (piece := file.read(PIECE)) and packing.feed(piece):
-                    pass
-            found.append(packing.close())
+                while piece := file.read(PIECE):
+                    reader.feed(piece)
+            found.append((reader.close()[1], path.read_bytes()))
 
         try:
             await _in_thread(run, request, lambda: None)
-            response = self._told(request, found[0], packing.content) if found[0] else None
-        except (KaggleError, OSError, EOFError, ValueError, zlib.error):
+            response = self._told(request, *found[0])
+        except (KaggleError, *UNREADABLE):
             return None
         self._count("on_disk", 1)
-        return response.replace(flags=[ON_DISK]) if response else None
+        return response.replace(flags=[ON_DISK, SUFFIXES[path.suffix]])
 
     async def read(self, request: Request, response: Response) -> Response:
         """The same from an answer that is there already, the official client's. Raises the same."""

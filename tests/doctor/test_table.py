@@ -100,7 +100,8 @@ def test_with_a_right_token_the_table_tells_the_truth(
     assert facts[FILES][1] == AGREES
     assert facts["DownloadDataset"] == ("302 to 127.0.0.1, signed", DIFFERS)
     assert facts["Error: no such dataset"] == ("404 {code, message}", AGREES)
-    assert facts["Error: page -1"] == ("400 {code, message}", AGREES)
+    told, verdict = facts["The site's own leaderboard (Halite)"]
+    assert (told, verdict) == ("24 teams, 24 with a submission", AGREES), told
     assert facts["ListCompetitions, pageSize 200"] == ("6 rows, no token", UNKNOWN)
     assert facts["DownloadLeaderboard"] == ("120 teams", AGREES)
     assert saved(workspace) == {

@@ -11,7 +11,7 @@ import pytest
 from parsel import Selector
 from scrapy import Request
 
-from kagglecrawl.items import Episode, no_replay
+from kagglecrawl.items import Episode, Replay
 from kagglecrawl.kaggle import rpc
 from kagglecrawl.report import shape
 from kagglecrawl.report.gains import Gains
@@ -31,8 +31,21 @@ LISTS, REPLAYS = method_of("episodes"), method_of("replay")
 CALL = next(name for name, call in rpc.TABLE.items() if call.family == "replay")
 
 
-def episode(score: float | None, reason: str | None = "") -> Episode:
-    replay = None if reason is None else no_replay(reason)
+REPLAY = Replay(
+    path="replay/halite/1.json.gz",
+    bytes=1,
+    sha256="",
+    rawBytes=1,
+    rawSha256="",
+    steps=1,
+    statuses=[],
+    rewards=[],
+    source="web",
+)
+
+
+def episode(score: float | None, *, had: bool = True) -> Episode:
+    replay = REPLAY if had else None
     return Episode("halite", 18011, 1, "public", "completed", "", "", score, [], replay)
 
 
@@ -45,9 +58,9 @@ class EpisodeRun(MadeRun):
         self.stats.set_value(f"kaggle/requests/{REPLAYS}", replays)
         self.stats.set_value("kaggle/requests/ListDatasets", 100)
 
-    def fetch(self, score: float | None, reason: str | None = "", call: str = CALL) -> None:
+    def fetch(self, score: float | None, *, had: bool = True, call: str = CALL) -> None:
         meta = {"rpc": call} if call else {"key": "halite/1"}
-        self.collector.scraped(episode(score, reason), Request("data:,", meta=meta))
+        self.collector.scraped(episode(score, had=had), Request("data:,", meta=meta))
 
     @property
     def episodes(self) -> Any:
@@ -84,11 +97,10 @@ def test_each_replay_with_what_was_spent_until_then(run: EpisodeRun) -> None:
 
 def test_what_was_not_fetched_now_is_nothing(run: EpisodeRun) -> None:
     run.spend(2, 1)
-    run.fetch(1200.0, reason="not_found")
-    run.fetch(1200.0, reason=None)
+    run.fetch(1200.0, had=False)
     run.fetch(1200.0, call="")  # as the ledger has it
     run.collector.scraped(episode(1200.0), None)
-    run.collector.scraped({"replay": {"reason": ""}, "score": 1.0}, Request("data:,"))
+    run.collector.scraped({"replay": {}, "score": 1.0}, Request("data:,"))
     assert run.episodes == {"replays": 0, "requests": 3, "sum": 0, "gains": []}
 
 

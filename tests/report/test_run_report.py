@@ -133,7 +133,7 @@ def test_replays_that_pass_are_counted(stage: Stage) -> None:
     failure.request = response.request
     for answer, item in (
         (response, episode(1200.0)),
-        (response, episode(900.0, "not_found")),
+        (response, episode(900.0, had=False)),
         (failure, episode(1300.0)),
         (None, episode(1.0)),
     ):
