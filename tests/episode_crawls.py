@@ -8,11 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from kagglecrawl.items import Episode, schema
 from kagglecrawl.kaggle.replays import open_replay
 from kagglecrawl.replica.league import COMPLETED, ERRORED, LeagueEpisode, LeagueShape
 from kagglecrawl.replica.server import Replica
 from kagglecrawl.replica.world import World
 from tests.conftest import QUICK, Crawl, Run
+from tests.json_schema import fits
 
 LISTINGS = {"WebLeaderboard", "ListEpisodes", "ListTeamPublicSubmissions", "ListSubmissionEpisodes"}
 REPLAYS = {"Replay", "GetEpisodeReplay", "GetEpisodeReplay2020"}
@@ -114,3 +116,14 @@ def balanced(done: Crawl) -> dict[str, int]:
     kinds = ("stored", "skipped", "failed", "pending")
     assert counts["discovered"] == sum(counts.get(kind, 0) for kind in kinds), counts
     return counts
+
+
+def check_rows(crawler: Crawler, rows: list[dict[str, Any]]) -> None:
+    """Each is one that was wanted, in its place, and a record as the schema has it."""
+    wanted = {each.id for each in crawler.wanted()}
+    for row in rows:
+        assert fits(row, schema(Episode)), row
+        crawler.check(row)
+    found = [row["EpisodeId"] for row in rows]
+    assert len(found) == len(set(found))
+    assert set(found) <= wanted

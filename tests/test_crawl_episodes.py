@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from kagglecrawl.items import Episode, schema
-from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
 from tests.conftest import Run
@@ -20,11 +18,11 @@ from tests.episode_crawls import (
     REPLAYS,
     Crawler,
     balanced,
+    check_rows,
     doubled,
     sent,
     small_world,
 )
-from tests.json_schema import fits
 
 BUDGET = 30
 
@@ -38,17 +36,6 @@ def replica() -> Iterator[Replica]:
 @pytest.fixture
 def crawler(scrapy: Run, replica: Replica, tmp_path: Path) -> Crawler:
     return Crawler(scrapy, replica, tmp_path)
-
-
-def check_rows(crawler: Crawler, rows: list[dict[str, Any]]) -> None:
-    """Each is one that was wanted, in its place, and a record as the schema has it."""
-    wanted = {each.id for each in crawler.wanted()}
-    for row in rows:
-        assert fits(row, schema(Episode)), row
-        crawler.check(row)
-    found = [row["EpisodeId"] for row in rows]
-    assert len(found) == len(set(found))
-    assert set(found) <= wanted
 
 
 def test_the_seeds_command_as_it_is_typed_fetches_the_best_games(crawler: Crawler) -> None:
@@ -197,55 +184,3 @@ def test_zstd_where_it_is_set(crawler: Crawler) -> None:
     assert done.code == 0, done.log
     assert all(row["Replay"]["path"].endswith(".json.zst") for row in done.rows)
     check_rows(crawler, done.rows)
-
-
-# -- trouble ---------------------------------------------------------------------------------------
-
-
-def test_a_place_that_has_no_replays_any_more_is_left_for_the_next(
-    scrapy: Run, tmp_path: Path
-) -> None:
-    with Replica(small_world(), behaviour=Behaviour(replays=("cdn",))) as replica:
-        crawler = Crawler(scrapy, replica, tmp_path)
-        done = crawler("-a", "sample=12")
-        asked = crawler.asked()
-    assert done.code == 0, done.log
-    assert {row["Replay"]["source"] for row in done.rows} == {"content"}
-    # the site is asked once in vain, and then no more
-    assert done.stat("kaggle/episodes/replay_refused/web/not_found") == 1
-    assert asked["Replay"].total() == 12 + 1
-
-
-def test_what_is_no_replay_never_becomes_one(scrapy: Run, tmp_path: Path) -> None:
-    """Error pages with status 200, cuts and damage, here and there."""
-    rules = [
-        Rule(Fault("html", status=200), method="Replay", arrivals=(1, 4)),
-        Rule(Fault("cut"), method="Replay", arrivals=(2, 6)),
-        Rule(Fault("damaged", at=200), method="Replay", arrivals=(3, 8)),
-        Rule(Fault("status", status=503), method="Replay", arrivals=(5,)),
-    ]
-    with Replica(small_world(), faults=Faults.script(rules)) as replica:
-        crawler = Crawler(scrapy, replica, tmp_path)
-        done = crawler("-a", "sample=10")
-        assert replica.stats()["faults"]
-    assert done.code == 0, done.log
-    check_rows(crawler, done.rows)
-    assert len(done.rows) == 10 == len(crawler.files())
-
-
-def test_a_service_that_is_gone_gives_way_to_the_api(scrapy: Run, tmp_path: Path) -> None:
-    gone = [
-        Rule(Fault("status", status=400), method=name)
-        for name in ("WebLeaderboard", "ListEpisodes")
-    ]
-    with Replica(small_world(), faults=Faults.script(gone)) as replica:
-        crawler = Crawler(scrapy, replica, tmp_path)
-        done = crawler("-a", "request_budget=20")
-        asked = crawler.asked()
-        alone = crawler("-a", "request_budget=20", "-a", "source=service", "-a", "refresh=true")
-    assert done.code == 0, done.log
-    assert "the official API answers: it is used" in done.log
-    assert asked["ListSubmissionEpisodes"]
-    assert done.rows
-    assert alone.code == 1, alone.log
-    assert "No episodes of halite can be found" in alone.log

@@ -111,7 +111,7 @@ class Crawl:
     def __init__(self, made: Graph, *, beginning: bool = False, **options: Any) -> None:
         self.sent: Counter[str] = Counter()
         self.said: list[tuple[int, int]] = []
-        self.beginning, self.searching = beginning, False
+        self.beginning, self.searching, self.ready = beginning, False, True
         self.wanted = options.pop("wanted", math.inf)
         self.plan = EpisodePlan(
             made,
@@ -120,6 +120,7 @@ class Crawl:
             wanted=lambda: self.wanted,
             beginning=lambda: self.beginning,
             searching=lambda: self.searching,
+            ready=lambda: self.ready,
             prepare=lambda request: request,
             say=lambda listings, replays: self.said.append((listings, replays)),
         )
@@ -182,6 +183,16 @@ def test_no_request_beyond_the_budget(listings: int) -> None:
     assert crawl.held("replay") == {"episodes", "replay"}
     assert crawl.plan.over(["replay"]) == "beyond_budget"
     assert not crawl.plan.over(["replay", "download"]), "which has no part in the budget"
+
+
+def test_nothing_is_fetched_before_all_is_known_that_was_found() -> None:
+    made = Graph()
+    tell(made, 0, [1200.0] * 5, "b")
+    crawl = Crawl(made, wanted=3)
+    crawl.ready = False
+    assert crawl.held("replay") >= {"replay", ""}
+    crawl.ready = True
+    assert not crawl.held("replay") & {"replay", ""}
 
 
 def test_one_replay_finds_out_which_place_has_them() -> None:

@@ -351,7 +351,7 @@ def test_sizes_have_limits() -> None:
     endless = b'{"a": "no more"' + b', "b": 1' * 100_000
     error = refused(endless, largest=1000)
     assert error.slug == "no_replay"
-    assert str(error) == "no replay begins in its first 2,005 characters"
+    assert str(error) == "no replay begins in its first 2,000 characters"
 
 
 def test_an_error_stays_and_says_nothing_of_the_text() -> None:

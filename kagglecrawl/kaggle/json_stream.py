@@ -2,8 +2,9 @@
 
 Every value is parsed by Python's own scanner in C, on a window of the text that grows only while
 one value is not whole. So it takes the time of ``json.loads``, and the memory of the largest value
-that somebody asked for at once. What reads is written as if all the text were there: a generator
-that waits where it has to, run by the text that comes (``Push``).
+that somebody asked for at once; what nobody asks for is passed over (``skip``) in parts, if it is
+large. What reads is written as if all the text were there: a generator that waits where it has to,
+run by the text that comes (``Push``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ _WINDOW = 1 << 16
 _VALUES = 4
 #: Up to this size, as memory counts for more then.
 _MOST_WINDOW = 4 << 20
+#: A larger value is passed over in parts. What is parsed can take thirty times its text.
+_WHOLE = 1 << 20
+#: So deeply: each time, the first part is parsed in vain.
+_DEEPEST = 16
+#: Characters of an object's names.
+_LONGEST_NAME = 1 << 16
+#: So many pieces are put together: one costs up to 84 bytes, even of a single character.
+_LOOSE = 1024
 #: What was read as a number can go on by so many characters ("1" in "1e+5"): not whole before.
 _LOOKAHEAD = 4
 _SPACES = re.compile(r"[ \t\n\r]*")
@@ -34,29 +43,41 @@ _WORDS = (
 )
 _NUMBER_ENDS = tuple("0123456789+-.eE")
 _ESCAPE = len(r"\u0000")
+#: More of what follows an error need not be looked at.
+_REST = 16
 _scan = json.JSONDecoder().raw_decode
 
 
 class JsonError(ValueError):
-    """The text is no JSON that can be read; ``slug`` says how, the message why and where."""
+    """The text is no JSON that can be read; ``slug`` says how, the message why and where.
 
-    def __init__(self, slug: Literal["not_json", "cut", "too_much"], reason: str) -> None:
+    "unkept": it may be, but more is to be kept of it than ``most_kept``.
+    """
+
+    def __init__(self, slug: Literal["not_json", "cut", "too_much", "unkept"], reason: str) -> None:
         super().__init__(reason)
         self.slug = slug
+
+
+class _TooLong(JsonError):
+    """A value is longer than what was asked for."""
 
 
 class JsonText:
     """A text that comes in pieces, with a cursor. Its methods raise ``JsonError``.
 
-    ``largest`` is the most characters of one value.
+    ``largest`` is the most characters of one value, and ``most_kept`` of what is kept and not
+    taken; None if somebody takes it all the time.
     """
 
     def __init__(self, largest: int) -> None:
+        self.most_kept: int | None = None
         self._largest = largest
         self._text = ""
         self._at = 0
         self._before = 0  # characters that were read and let go
         self._pieces: list[str] = []
+        self._loose = 0
         self._waiting = 0
         self._wanted = 1
         self._window = _WINDOW
@@ -72,11 +93,23 @@ class JsonText:
         if piece:
             self._pieces.append(piece)
             self._waiting += len(piece)
+            self._loose += 1
+            if self._loose == _LOOSE:
+                self._pieces[-_LOOSE:] = ["".join(self._pieces[-_LOOSE:])]
+                self._loose = 0
         return self._waiting >= self._wanted
 
     def end(self) -> None:
         """Nothing else comes."""
         self._ended = True
+
+    def drop(self) -> None:
+        """Let go of all that is held of the text, which is not read on."""
+        self._text = ""
+        self._at = self._waiting = self._loose = self._length = 0
+        self._mark = None
+        self._pieces.clear()
+        self._kept.clear()
 
     def _more(self, unread: int) -> Reading[bool]:
         """Wait until so many characters are ahead of the cursor, or it is known that fewer come.
@@ -95,7 +128,7 @@ class JsonText:
         if self._mark is not None:
             self._mark = 0
         self._pieces.clear()
-        self._waiting = 0
+        self._waiting = self._loose = 0
         return True
 
     @property
@@ -122,6 +155,10 @@ class JsonText:
             self._length += self._at - self._mark
             self._mark = self._at
 
+    def _check_kept(self) -> None:
+        if self.most_kept is not None and self.kept > self.most_kept:
+            raise JsonError("unkept", f"more than {self.most_kept:,} characters are kept of it")
+
     @property
     def kept(self) -> int:
         """How many characters ``take`` would give."""
@@ -143,13 +180,16 @@ class JsonText:
             spaces = _SPACES.match(self._text, self._at)
             assert spaces  # it matches nothing, too
             self._at = spaces.end()
+            self._check_kept()
             if self._at < len(self._text):
                 return self._text[self._at]
             if not (yield from self._more(1)):
                 return ""
 
-    def value(self) -> Reading[object]:
-        """The value that comes next, as ``json.loads`` gives it."""
+    def value(self, most: int | None = None) -> Reading[object]:
+        """The value that comes next, as ``json.loads`` gives it; of at most so many characters, if
+        that is less than ``largest``."""
+        most = self._largest if most is None else min(most, self._largest)
         yield from self.peek()
         while True:
             try:
@@ -165,17 +205,46 @@ class JsonText:
             else:
                 if self._whole or end + _LOOKAHEAD <= len(self._text):
                     size = end - self._at
-                    if size > self._largest:
-                        raise self._too_long()
+                    if size > most:
+                        raise self._too_long(most)
                     self._window = max(self._window, min(_VALUES * size, _MOST_WINDOW))
                     self._at = end
                     return found
             unread = len(self._text) - self._at
-            most = self._largest + _LOOKAHEAD
-            if unread > most:
-                raise self._too_long()
-            if not (yield from self._more(min(max(2 * unread, self._window), most + 1))):
+            enough = most + _LOOKAHEAD
+            if unread > enough:
+                raise self._too_long(most)
+            if not (yield from self._more(min(max(2 * unread, self._window), enough + 1))):
                 raise self._cut()
+
+    def skip(self, depth: int = _DEEPEST) -> Reading[None]:
+        """Pass over the value that comes next. It is checked as ``value`` checks it."""
+        first = yield from self.peek()
+        begin = self._before + self._at
+        try:
+            yield from self.value(_WHOLE)
+            return
+        except _TooLong as error:
+            if self._largest <= _WHOLE or not depth:
+                raise JsonError("too_much", str(error)) from None
+        # not in the handler: the error would be held meanwhile
+
+        def check() -> None:
+            if self._before + self._at - begin > self._largest:
+                raise self._too_long(self._largest)
+
+        def element() -> Reading[None]:
+            yield from self.skip(depth - 1)
+            check()
+
+        if first == "{":
+            yield from self.members(lambda _: element())
+        elif first == "[":
+            yield from self.elements(element)
+        elif first == '"':
+            yield from self.string(lambda _: check())
+        else:
+            raise self._too_long(_WHOLE)
 
     def members(self, each: Callable[[str], Reading[None]]) -> Reading[None]:
         """Read an object, the cursor being at its ``{``. ``each`` gets a name and reads a value."""
@@ -186,7 +255,7 @@ class JsonText:
         while True:
             if (yield from self.peek()) not in {'"', ""}:
                 raise JsonError("not_json", f"Expecting a name in double quotes {self._place()}")
-            name = yield from self.value()
+            name = yield from self.value(_LONGEST_NAME)
             assert isinstance(name, str)
             yield from self._one_of(":")
             yield from each(name)
@@ -230,6 +299,7 @@ class JsonText:
             if "\ud800" <= found[-1:] <= "\udbff":
                 found, half = found[:-1], found[-1]
             each(found)
+            self._check_kept()
             if not (yield from self._more(1)):
                 raise self._cut()
 
@@ -246,9 +316,8 @@ class JsonText:
     def _place(self) -> str:
         return f"at character {self._before + self._at:,}"
 
-    def _too_long(self) -> JsonError:
-        reason = f"a value is longer than {self._largest:,} characters {self._place()}"
-        return JsonError("too_much", reason)
+    def _too_long(self, most: int) -> JsonError:
+        return _TooLong("too_much", f"a value is longer than {most:,} characters {self._place()}")
 
     def _cut(self) -> JsonError:
         length = self._before + len(self._text)
@@ -280,10 +349,15 @@ class Push:
         self._text.end()
         next(self._reading, None)
 
+    def drop(self) -> None:
+        """Read no more, and let go of what is held of the text."""
+        self._reading.close()
+        self._text.drop()
+
 
 def _goes_on(error: json.JSONDecodeError) -> bool:
     """Can the text be right so far, and only not be whole?"""
-    rest = error.doc[error.pos :]
+    rest = error.doc[error.pos : error.pos + _REST]
     if error.msg.startswith("Unterminated string"):
         return True
     if error.msg.startswith("Invalid \\"):

@@ -3,7 +3,8 @@
 The JSON of a game comes in several wrappings: as it is, in a ``replay`` beside other fields, as an
 object or as a string of JSON, and that again in a ``result``. Out comes the game's own JSON, which
 is then the same wherever it was had from. Replays of 2026 have 30 MB and more, so none is ever in
-memory as a whole: what is held is a window on the text, of some times the largest step.
+memory as a whole: what is held is a window on the text, of some times the largest agent's part of
+a step, and some MB at most, whatever comes.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ Slug = Literal["not_json", "cut", "no_replay", "bad_replay"]
 #: Names that only a replay's object has: the object in which one of them is comes unwrapped.
 _REPLAYS = frozenset({"configuration", "specification", "steps", "rewards", "statuses"})
 _FACTS = frozenset({"name", "info", "rewards", "statuses"})
+#: Characters of one of these.
+_LARGEST_FACT = 1 << 20
+#: Characters that are held until it is known where the replay is.
+_UNPLACED = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,7 @@ class ReplayReader:
     The bytes are worth something only when ``close`` has found all of it to be right.
 
     ``most`` is how many bytes an answer may have (uncompressed), ``largest`` how many characters
-    one value in it, such as a step; memory is bounded by some times the largest that comes (what
-    is parsed can take twenty times its text, so ``largest`` is what keeps a process alive).
+    one value in it, such as an agent's part of a step. Memory does not grow with either.
     """
 
     def __init__(self, *, most: int = 2 << 30, largest: int = 64 << 20) -> None:
@@ -82,11 +86,12 @@ class ReplayReader:
         # passes over a byte order mark
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._outer = JsonText(largest)
+        self._unplaced = self._outer.most_kept = min(_UNPLACED, 2 * largest)
         self._inner: JsonText | None = None
         self._game = _Game(self._outer)
         self._place: Literal["unknown", "object", "wrapped"] = "unknown"
         self._push = Push(self._outer, self._answer())
-        self._failed: BadReplay | None = None
+        self._failed: tuple[Slug, str] | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the answer; the bytes of the replay that are sure now, if any.
@@ -99,11 +104,18 @@ class ReplayReader:
     def close(self) -> tuple[bytes, ReplayFacts]:
         """Nothing else comes: the last bytes, and the facts. Raises ``BadReplay`` like ``feed``."""
         rest = self._read(b"", last=True)
+        self.drop()
         return rest, self._game.facts(self._size, self._hash.hexdigest())
+
+    def drop(self) -> None:
+        """Let go of what is held of the text: nothing of it is read on."""
+        self._push.drop()
+        if self._inner:
+            self._inner.drop()
 
     def _read(self, data: bytes, *, last: bool) -> bytes:
         if self._failed:
-            raise self._failed
+            raise BadReplay(*self._failed)
         try:
             if self._came > self._most:
                 raise BadReplay("bad_replay", f"it is larger than {self._most:,} bytes")
@@ -112,18 +124,24 @@ class ReplayReader:
                 self._push.end()
             return self._sure()
         except BadReplay as error:
-            self._failed = error
+            self._failed = error.slug, str(error)
         except UnicodeDecodeError as error:
             cut = error.reason == "unexpected end of data"
             reason = "it ends in the middle of a character" if cut else "it is not UTF-8"
-            self._failed = BadReplay("cut" if cut else "not_json", reason)
+            self._failed = "cut" if cut else "not_json", reason
         except UnicodeEncodeError:
-            self._failed = BadReplay("not_json", "its text has half of a surrogate pair")
+            self._failed = "not_json", "its text has half of a surrogate pair"
         except JsonError as error:
-            slug: Slug = "bad_replay" if error.slug == "too_much" else error.slug
-            self._failed = BadReplay(slug, str(error))
-        # not in the handlers: their errors hold the text
-        raise self._failed
+            if error.slug == "unkept":
+                reason = f"no replay begins in its first {self._unplaced:,} characters"
+                self._failed = "no_replay", reason
+            else:
+                slug: Slug = "bad_replay" if error.slug == "too_much" else error.slug
+                self._failed = slug, str(error)
+        # Not in the handlers, and not what was caught there: those errors hold the text, by way of
+        # their tracebacks, and this object would hold itself.
+        self.drop()
+        raise BadReplay(*self._failed)
 
     def _sure(self) -> bytes:
         """What was read of the replay since the last time, once it is known where it is."""
@@ -150,19 +168,16 @@ class ReplayReader:
 
     def _member(self, name: str) -> Reading[None]:
         """A member of the answer, which may be the game, or have it."""
-        if self._place == "unknown":
-            # all of it is held
-            if (held := self._outer.kept) > 2 * self._largest:
-                raise BadReplay("no_replay", f"no replay begins in its first {held:,} characters")
-            if name in _REPLAYS:
-                self._place = "object"
+        if self._place == "unknown" and name in _REPLAYS:
+            self._place = "object"
+            self._outer.most_kept = None
         first = yield from self._outer.peek()
         if self._place != "object" and name == "result" and first == "{":
             yield from self._outer.members(self._of_result)
         elif self._place != "object" and name == "replay" and first in {"{", '"'}:
             yield from self._wrapped(first)
         elif self._place == "wrapped":
-            yield from self._outer.value()
+            yield from self._outer.skip()
         else:
             yield from self._game.member(name)
 
@@ -171,13 +186,14 @@ class ReplayReader:
         if name == "replay" and first in {"{", '"'}:
             yield from self._wrapped(first)
         else:
-            yield from self._outer.value()
+            yield from self._outer.skip()
 
     def _wrapped(self, first: str) -> Reading[None]:
         """Read the game, which begins here."""
         if self._place == "wrapped":
             raise BadReplay("bad_replay", "there are two replays in it")
         self._place = "wrapped"
+        self._outer.most_kept = None
         self._outer.start()  # and forget what was kept of the wrapping
         if first == "{":
             self._game = _Game(self._outer)
@@ -208,7 +224,7 @@ def _object(text: JsonText) -> Reading[None]:
     if not first:
         raise BadReplay("cut", "it is empty")
     if first != "{":
-        yield from text.value()
+        yield from text.skip()
         raise BadReplay("no_replay", "it is JSON, but no object")
 
 
@@ -230,20 +246,41 @@ class _Game:
             if (yield from self._text.peek()) == "[":
                 yield from self._text.elements(self._step)
             else:
-                yield from self._text.value()
+                yield from self._text.skip()
             if not self._steps:
                 raise BadReplay("bad_replay", "its steps are no list, or an empty one")
             return
-        value = yield from self._text.value()
-        if name == "info" and isinstance(value, dict):
-            value = {"EpisodeId": value.get("EpisodeId")}  # the rest may be large
-        if name in _FACTS:
-            self._found[name] = value
+        if name not in _FACTS:
+            yield from self._text.skip()
+        elif name == "info" and (yield from self._text.peek()) == "{":
+            self._found[name] = {}
+            yield from self._text.members(self._of_info)
+        else:
+            self._found[name] = yield from self._text.value(_LARGEST_FACT)
+
+    def _of_info(self, name: str) -> Reading[None]:
+        """A member of ``info``: all but the number may be large."""
+        if name == "EpisodeId":
+            self._found["info"] = {name: (yield from self._text.value(_LARGEST_FACT))}
+        else:
+            yield from self._text.skip()
 
     def _step(self) -> Reading[None]:
-        step = yield from self._text.value()
-        agents = len(step) if isinstance(step, list) else 0
-        if not agents or not all(isinstance(each, dict) for each in cast(list[object], step)):
+        agents = 0
+
+        def agent() -> Reading[None]:
+            nonlocal agents
+            first = yield from self._text.peek()
+            yield from self._text.skip()
+            if first != "{":
+                raise BadReplay("bad_replay", f"its step {self._steps} is no list of objects")
+            agents += 1
+
+        if (yield from self._text.peek()) == "[":
+            yield from self._text.elements(agent)
+        else:
+            yield from self._text.skip()
+        if not agents:
             raise BadReplay("bad_replay", f"its step {self._steps} is no list of objects")
         if self._steps and agents != self._agents:
             raise BadReplay(

@@ -43,12 +43,14 @@ class EpisodePlan:
         wanted: Callable[[], float],
         beginning: Callable[[], bool],
         searching: Callable[[], bool],
+        ready: Callable[[], bool],
         prepare: Callable[[Request], Request],
         say: Callable[[int, int], None],
     ) -> None:
         self._graph = graph
         self._total = total or math.inf
-        self._listings = math.floor(total * share) if total else math.inf
+        least = 1 if share else 0  # where to begin
+        self._listings = max(least, math.floor(total * share)) if total else math.inf
         self._watermark = watermark
         self._sent = sent
         self._wanted = wanted
@@ -56,6 +58,8 @@ class EpisodePlan:
         self._beginning = beginning
         #: And not, which place has replays?
         self._searching = searching
+        #: Is all known that earlier crawls have found?
+        self._ready = ready
         self.prepare = prepare
         #: Gets the number of listings, and of replays that are to follow.
         self._say = say
@@ -74,12 +78,14 @@ class EpisodePlan:
         held = set()
         if left < 1:
             return {LISTINGS, REPLAYS}
-        if not self._may_list(unsent.count(LISTINGS)):
+        fetching = REPLAYS in waiting or any(lease.family == REPLAYS for lease in under_way)
+        if not self._may_list(unsent.count(LISTINGS), fetching=fetching):
             held.add(LISTINGS)
         soon = until.get(LISTINGS, 0.0) < time.time() + _PATIENCE
         if self._searching() and any(lease.family == REPLAYS for lease in under_way):
             held.add(REPLAYS)  # one finds out for all
         looking = listing or (LISTINGS in waiting and LISTINGS not in held and soon)
+        looking = looking or not self._ready()
         if looking and self._is_short():
             held.add(REPLAYS)
             if math.isfinite(self._wanted()):
@@ -99,7 +105,7 @@ class EpisodePlan:
             return ""
         if self._left() < 1:
             return BEYOND_BUDGET
-        if set(waiting) != {LISTINGS} or self._may_list(0):
+        if set(waiting) != {LISTINGS} or self._may_list(0, fetching=False):
             return ""
         return BEYOND_SHARE if self._sent(LISTINGS) >= self._listings else TEAM_WATERMARK
 
@@ -119,11 +125,13 @@ class EpisodePlan:
         """Is there an end to how many replays can be had?"""
         return math.isfinite(self.room())
 
-    def _may_list(self, handed_out: int) -> bool:
+    def _may_list(self, handed_out: int, *, fetching: bool) -> bool:
         if self._sent(LISTINGS) + handed_out >= self._listings:
             return False
         if self._beginning():
             return True
+        if not fetching:  # nothing is given up for it
+            return bool(self._graph.open_units(self._watermark))
         room = self.room()
         seen = self._graph.version, len(self._graph.candidates) < room
         if seen != self._seen:

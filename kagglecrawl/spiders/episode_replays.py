@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
@@ -14,7 +15,7 @@ from scrapy.exceptions import CloseSpider
 from kagglecrawl.items import Episode, Log, Replay, no_log
 from kagglecrawl.kaggle import rpc, web
 from kagglecrawl.kaggle.auth import find_credentials
-from kagglecrawl.kaggle.errors import KaggleError, NotFound, StopCrawl
+from kagglecrawl.kaggle.errors import KaggleError, NotFound, Refused, StopCrawl
 from kagglecrawl.kaggle.names import safe_name
 from kagglecrawl.kaggle.rpc import Rpc
 from kagglecrawl.pipelines.payloads import Payload, PayloadStore
@@ -34,10 +35,14 @@ _PLACES: dict[str, Rpc] = {
     "api": rpc.GET_EPISODE_REPLAY,
     "2020": web.REPLAY_2020,
 }
+#: Why a log, or a replay, could not be had.
+NO_CREDENTIALS = "credentials"
 #: Places that want credentials.
 _KNOWN_ONLY = {"api"}
 #: How a compressed replay's file ends, and what it is.
 _COMPRESSED = {"gzip": (".gz", "application/gzip"), "zstd": (".zst", "application/zstd")}
+#: So many refusals (no 404) of a place that has given nothing, and it is asked no more in this run.
+_REFUSALS = 3
 #: What has been begun goes before what has not; replays have their score, times a thousand.
 _BEGUN_PRIORITY = 2 * 10**9
 _FINEST = 1000
@@ -101,7 +106,12 @@ class EpisodeReplays(KaggleSpider):
         self._count(f"kaggle/episodes/replay_refused/{place}/{reason}")
         if place not in self._given:
             self._in_vain.add(place)
-        yield from self._next_place(key, row, reason)
+            self._refusals[place] += reason == Refused.slug
+            if self._refusals[place] >= _REFUSALS:
+                self._closed.add(place)
+        if row.get("reason") == NotFound.slug:  # which tells more than another's refusal
+            reason = NotFound.slug
+        yield from self._next_place(key, {**row, "reason": reason}, reason)
 
     def _next_place(self, key: str, row: dict[str, Any], reason: str, passing: str = "") -> Output:
         """Another place, or none: the episode is skipped for this ``reason``. Where a place had a
@@ -128,7 +138,8 @@ class EpisodeReplays(KaggleSpider):
         if isinstance(error, StopCrawl):
             self.logger.warning("Replays are not asked for at %s any more: %s", row["place"], error)
             self._closed.add(row["place"])
-        yield from self._next_place(request.meta["key"], row, error.slug, error.slug)
+        slug = NO_CREDENTIALS if isinstance(error, StopCrawl) else error.slug
+        yield from self._next_place(request.meta["key"], row, slug, slug)
 
     async def replay_fetched(
         self, response: ReplayResponse, then: str, key: str, row: Any, otherwise: str = ""
@@ -189,7 +200,7 @@ class EpisodeReplays(KaggleSpider):
     def _next_log(self, key: str, record: dict[str, Any]) -> Output:
         """The request for the next log, or the item."""
         for agent in record["agents"][len(record["logs"]) :]:
-            reason = "credentials" if "logs" in self._closed else ""
+            reason = NO_CREDENTIALS if "logs" in self._closed else ""
             if agent["teamId"] in self._closed_teams:
                 reason = "forbidden"
             if not reason:
@@ -283,6 +294,11 @@ class EpisodeReplays(KaggleSpider):
     def _closed(self) -> set[str]:
         """Places that cannot be asked, and logs: for want of credentials, say."""
         return {*_KNOWN_ONLY, "logs"} if find_credentials().anonymous else set()
+
+    @cached_property
+    def _refusals(self) -> Counter[str]:
+        """How often a place that has given nothing has refused; it is no place any more."""
+        return Counter()
 
     @cached_property
     def _given(self) -> set[str]:

@@ -7,7 +7,7 @@ a submission. Each way to begin is tried in turn, until one answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from scrapy import Request
@@ -22,12 +22,14 @@ from kagglecrawl.kaggle.episodes import (
     read_submissions,
     read_web_leaderboard,
 )
+from kagglecrawl.kaggle.errors import KaggleError
 from kagglecrawl.kaggle.rpc import Rpc
 from kagglecrawl.kaggle.team_scores import read_team_scores
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.spiders.episode_graph import Graph, Unit
 from kagglecrawl.spiders.episode_plan import EpisodePlan
 from kagglecrawl.spiders.episodes_args import EpisodesArguments
+from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import NO_SOURCE
 
 Output = Iterator[Any]
@@ -38,6 +40,8 @@ _LISTING_PRIORITY = 10**9
 _RANKED = 10**6
 #: A unit was listed: it has no row, and this is no fault.
 LISTED = "listed"
+#: So many units that a source refuses, before it has listed one, and the next one is tried.
+_IN_VAIN = 3
 
 #: What lists a unit of each kind, by source: the call, its field, and the method for its reply.
 _CALLS: dict[tuple[str, str], tuple[Rpc, str, str]] = {
@@ -118,74 +122,74 @@ class EpisodeSources(KaggleSpider):
             fields = {"competition_id": number}
         else:
             return None
-        return self.fetch(
+        return self._ask_way(call, then, row, fields)
+
+    def _ask_first(self, source: str, kind: str, number: int, row: dict[str, Any]) -> Request:
+        call, field, then = _CALLS[source, kind]
+        row = {**row, "kind": kind, "id": number, "then": then}
+        return self._ask_way(call, "first_listed", row, {field: number})
+
+    def _ask_way(
+        self, call: Rpc, then: str, row: dict[str, Any], fields: dict[str, Any]
+    ) -> Request:
+        """It is of no resource: the account of where to begin is open until a listing was had."""
+        request = self.fetch(
             call,
             then,
             self.start_key,
             row,
             again=True,
             otherwise="nothing_there",
-            priority=_LISTING_PRIORITY,
+            priority=3 * _LISTING_PRIORITY,
             **fields,
         )
-
-    def _ask_first(self, source: str, kind: str, number: int, row: dict[str, Any]) -> Request:
-        call, field, then = _CALLS[source, kind]
-        fields: dict[str, Any] = {field: number}
-        return self.fetch(
-            call,
-            "first_listed",
-            self.start_key,
-            {**row, "kind": kind, "id": number, "then": then},
-            again=True,
-            otherwise="nothing_there",
-            priority=_LISTING_PRIORITY,
-            **fields,
-        )
+        meta = {name: value for name, value in request.meta.items() if name != "key"}
+        return request.replace(meta={**meta, "anew": True})
 
     def nothing_there(self, key: str, row: dict[str, Any], reason: str) -> Output:
         """A way to begin does not answer."""
         self._count(f"kaggle/episodes/source_refused/{row['source']}")
-        self.logger.info("%s does not answer (%s)", _NAMES[row["source"]], reason)
+        self.logger.info("%s cannot be used: %s", _NAMES[row["source"]], reason)
         yield from self.begin(row["step"] + 1)
 
     def first_listed(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
         """The first unit was listed."""
-        self._found_source(row["source"])
+        self.logger.info("%s answers: it is used", _NAMES[row["source"]])
         unit = self.unit_key(row["kind"], row["id"])
         self.accounts.discover(unit)
         yield from getattr(self, row["then"])(unit, row, reply)
 
     def web_board(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
         """The site's leaderboard: every team's submission and rank, in one reply."""
-        self._found_source(row["source"])
         teams = read_web_leaderboard(reply)
         if not teams:
-            yield from self.nothing_there(key, row, "it is empty")
+            yield from self.nothing_there(key, row, "its leaderboard is empty")
             return
-        self.accounts.skip(key, LISTED)
+        self.logger.info("%s tells the ranks of %d teams", _NAMES[row["source"]], len(teams))
         self._name_team(teams)
         yield from self._meet(teams, row["source"])
+        self._close_start()
 
     async def downloaded_board(self, key: str, row: dict[str, Any], content: bytes) -> Any:
         """The official leaderboard: every team's rank and score."""
         teams = read_team_scores(content)
         if not teams:
-            for output in self.nothing_there(key, row, "the leaderboard has no teams"):
+            for output in self.nothing_there(key, row, "its leaderboard has no teams"):
                 yield output
             return
-        self._found_source(row["source"])
+        self.logger.info("%s tells the ranks of %d teams", _NAMES[row["source"]], len(teams))
         scores = {str(team.id): team.score for team in teams if team.score is not None}
         self._team_scores.update(scores)
         self.accounts.describe(key, "", "1")
         self.accounts.keep(key, json.dumps({"kind": "start", "scores": scores}))
-        self.accounts.skip(key, LISTED)
         for output in self._meet(teams, row["source"]):
             yield output
+        self._close_start()
 
-    def _found_source(self, source: str) -> None:
-        self.logger.info("%s answers: it is used", _NAMES[source])
-        self.accounts.note(f"source/{source}")
+    def _close_start(self) -> None:
+        """It is known where to begin, and that nothing is to be listed there."""
+        if not self.graph.open_units(self.args.team_watermark):
+            self.accounts.skip(self.start_key, LISTED)
 
     def _name_team(self, teams: list[TeamRow]) -> None:
         """The team that was asked for is listed before all others, whatever its rank."""
@@ -291,9 +295,7 @@ class EpisodeSources(KaggleSpider):
         unit.source = unit.source or source
         newest = max((each.create_time for each in listing.episodes), default="")
         self._keep_unit(key, listed=True, newest=newest)
-        self.accounts.skip(key, LISTED)
-        if self.start_is_open():
-            self.accounts.skip(self.start_key, LISTED)
+        self._over(key, source)
         yield from self._meet(listing.teams if source != "api" else [], source)
 
     def submissions_listed(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
@@ -305,17 +307,60 @@ class EpisodeSources(KaggleSpider):
             unit.best = max(unit.best, submission.score or 0.0)
         self.graph.settle(key, listed=True)
         self._keep_unit(key, listed=True)
+        self._over(key, "api")
+        yield from self.ask_units()
+
+    def _over(self, key: str, source: str) -> None:
+        """A unit was listed: its source is a good one."""
         self.accounts.skip(key, LISTED)
         if self.start_is_open():
             self.accounts.skip(self.start_key, LISTED)
-        yield from self.ask_units()
+            self.accounts.note(f"source/{source}")
 
     def no_listing(self, key: str, row: dict[str, Any], reason: str) -> Output:
         """A unit cannot be listed."""
         self.logger.info("%s cannot be listed (%s)", key, reason)
-        self.graph.settle(key, listed=False)
         self.accounts.skip(key, reason)
-        yield from ()
+        yield from self._in_vain_at(key, row, reason)
+
+    def listing_failed(self, request: Request, error: KaggleError) -> Output:
+        """Or not now."""
+        key = request.meta["key"]
+        self.logger.warning("Failed %s: %s", key, error)
+        leases.declare_failed(error.slug)
+        yield from self._in_vain_at(key, request.cb_kwargs["row"], str(error))
+
+    def _in_vain_at(self, key: str, row: dict[str, Any], reason: str) -> Output:
+        """Where a source has not listed one of several units, it is given up for the next."""
+        source = row["source"]
+        self.graph.settle(key, listed=False)
+        self.accounts.note(f"refused/{source}")
+        if not self.start_is_open():
+            return
+        opens = any(unit.is_open and unit.source == source for unit in self.graph.units.values())
+        if not opens or self.accounts.count(f"refused/{source}") + 1 >= _IN_VAIN:
+            self.accounts.note(f"given_up/{source}")
+            for unit in self.graph.units.values():
+                unit.source = "" if unit.source == source else unit.source
+            self.graph.version += 1
+            step = self.ways().index(source)
+            yield from self.nothing_there(key, {"source": source, "step": step}, reason)
+
+    def asks_nobody(self, request: Request) -> Request:
+        """In place of a listing of a source that was given up: its unit is left out."""
+        row = request.cb_kwargs.get("row") or {}
+        is_listing = request.cb_kwargs.get("otherwise") == "no_listing"
+        if not is_listing or not self.accounts.count(f"given_up/{row['source']}"):
+            return request
+        key = request.meta["key"]
+        left_out = self.recall("left_out", key, "", row)
+        return left_out.replace(priority=request.priority)
+
+    async def left_out(self, key: str, row: dict[str, Any], _: Any) -> AsyncIterator[Any]:
+        """A unit whose source does not answer."""
+        self.accounts.skip(key, NO_SOURCE)
+        for nothing in list[Any]():
+            yield nothing
 
     def start_is_open(self) -> bool:
         """Has it not been found yet where to begin?"""

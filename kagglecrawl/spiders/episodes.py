@@ -17,15 +17,23 @@ from kagglecrawl.arguments import Arguments
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.items import Episode, record_of
 from kagglecrawl.kaggle.episodes import EpisodeRow
-from kagglecrawl.kaggle.errors import PERMANENT, KaggleError, RetryLater, StopCrawl, Unusable
+from kagglecrawl.kaggle.errors import (
+    PERMANENT,
+    KaggleError,
+    RetryLater,
+    SkipResource,
+    StopCrawl,
+    Unusable,
+)
 from kagglecrawl.kaggle.rpc import TABLE
 from kagglecrawl.spiders.base import Output
 from kagglecrawl.spiders.episode_graph import Graph
 from kagglecrawl.spiders.episode_plan import LISTINGS, REPLAYS, EpisodePlan
-from kagglecrawl.spiders.episode_replays import EpisodeReplays, priority_of
+from kagglecrawl.spiders.episode_replays import NO_CREDENTIALS, EpisodeReplays, priority_of
 from kagglecrawl.spiders.episode_sources import EpisodeSources
 from kagglecrawl.spiders.episode_tables import EpisodeTables
 from kagglecrawl.spiders.episodes_args import EpisodesArguments
+from kagglecrawl.state import internals, leases
 from kagglecrawl.state.ledger_each import Entry
 from kagglecrawl.state.plan import SENT
 
@@ -48,6 +56,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
     item_class = Episode
     args_class = EpisodesArguments
     args: EpisodesArguments
+    #: Is all in the queue that start() knows?
+    _ready = False
     #: Does the ledger have a list that may have grown?
     _outdated = False
 
@@ -74,7 +84,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             wanted=self._wanted,
             beginning=self.start_is_open,
             searching=lambda: not self.place_is_known,
-            prepare=self.elsewhere,
+            ready=lambda: self._ready,
+            prepare=lambda request: self.asks_nobody(self.elsewhere(request)),
             say=lambda listings, replays: self.logger.info(
                 "%d listings are made, and no other pays: %d replays are known to be worth "
                 "fetching, the best first",
@@ -95,9 +106,15 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
 
     async def start(self) -> AsyncIterator[Any]:
         """What earlier crawls have found, and then a way to begin."""
+        for request in self._start():
+            yield request
+        self._ready = True
+        if self.crawler.engine is not None:
+            internals.wake(self.crawler.engine)
+
+    def _start(self) -> Output:
         for entry in self.ledger.each(f"{self.args.competition}/"):
-            for request in self._remembered(entry):
-                yield request
+            yield from self._remembered(entry)
         self._remember_open()
         if self.args.from_tables:
             yield self.episode_tables(
@@ -107,14 +124,12 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
                 slug=self.args.competition,
             )
             return
-        for request in self.ask_units():
-            yield request
+        yield from self.ask_units()
         again = self.accounts.has_failed(self.start_key)
         if again:
             self.accounts.reopen(self.start_key)
         if again or (self._begins() and self.accounts.discover(self.start_key)):
-            for request in self.begin():
-                yield request
+            yield from self.begin()
 
     def _begins(self) -> bool:
         """Is it to be found out where to begin? Not where earlier crawls know teams, unless the
@@ -192,7 +207,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
 
     def _has_all(self, record: Mapping[str, Any]) -> bool:
         """Does a record have what is wanted now?"""
-        has_replay, has_logs = record["replay"] is not None, record["logs"] is not None
+        has_replay, logs = record["replay"] is not None, record["logs"]
+        has_logs = logs is not None and all(log["reason"] != NO_CREDENTIALS for log in logs)
         return (has_replay or not self.args.replays) and (has_logs or not self.args.logs)
 
     async def told(
@@ -287,16 +303,22 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         # refused credentials are the end of what wants them, where there is something else
         closed = isinstance(error, StopCrawl) and call is not None and call.where == "api"
         passing = isinstance(error, RetryLater | Unusable)
+        refused = isinstance(error, SkipResource)
+        if passing:
+            leases.note_passing()
         if not isinstance(error, KaggleError):
             yield from super().failed(failure)
         elif otherwise == "no_replay_there" and (closed or passing):
             yield from self.place_failed(request, error)
         elif otherwise == "no_log_there" and closed:
             yield from self.logs_failed(request, error)
-        elif otherwise == "nothing_there" and passing:
+        elif otherwise == "no_listing" and passing:
+            yield from self.listing_failed(request, error)
+        elif otherwise == "nothing_there" and (passing or refused):
             row = request.cb_kwargs["row"]
-            yield from self.nothing_there(request.meta["key"], row, error.slug)
+            yield from self.nothing_there(self.start_key, row, str(error))
         else:
+            self.graph.over(request.meta.get("key") or "")
             yield from super().failed(failure)
 
     @property

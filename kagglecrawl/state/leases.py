@@ -77,6 +77,8 @@ class Lease:
     error: str = ""
     #: The spider itself said that it failed: what it yielded instead counts.
     declared: bool = False
+    #: Its request failed in a way that passes, whatever the spider makes of it.
+    passing: bool = False
     #: The request to be made instead of this one (a retry), or this one again.
     instead: Request | None = None
     children: list[Request] = field(default_factory=list)
@@ -142,6 +144,12 @@ def declare_failed(reason: str) -> None:
     yields counts."""
     if (lease := current()) is not None:
         lease.error, lease.declared = reason, True
+
+
+def note_passing() -> None:
+    """The request whose errback is running failed in a way that passes: no plan counts it."""
+    if (lease := current()) is not None:
+        lease.passing = True
 
 
 def hand_out(lease: Lease, default: Callable[..., Any]) -> Request:

@@ -8,11 +8,13 @@ of its runs, before it goes out: the notes ``sent/<family>``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from scrapy import Request
 
+from kagglecrawl.state.accounts import Accounts
 from kagglecrawl.state.leases import Lease
 
 #: Skipped for this reason: the requests that were allowed are made.
@@ -36,3 +38,51 @@ class Plan(Protocol):
     def over(self, waiting: Collection[str]) -> str:
         """With nothing under way: why none of these will ever be handed out, a word; empty if they
         will."""
+
+
+class Planned:
+    """A plan as the scheduler uses it, or none; and the count of what has gone out.
+
+    A request that failed in a way that passes is not counted: an outage must not take the budget.
+    ``commit`` makes what is counted safe, where a kill must not forget it.
+    """
+
+    def __init__(self, plan: Plan | None, accounts: Accounts, commit: Callable[[], None]) -> None:
+        self._plan = plan
+        self._accounts = accounts
+        self._commit = commit
+
+    def held(
+        self, until: dict[str, float], waiting: Collection[str], under_way: Collection[Lease]
+    ) -> dict[str, float]:
+        """Until when families are held, by whatever holds them."""
+        if self._plan is None:
+            return until
+        return until | dict.fromkeys(self._plan.held(waiting, under_way, until), math.inf)
+
+    def over(self, waiting: Collection[str]) -> str:
+        """Why nothing of what waits will be handed out; empty if it will."""
+        return "" if self._plan is None else self._plan.over(waiting)
+
+    def prepare(self, request: Request) -> Request:
+        """The request to hand out."""
+        return request if self._plan is None else self._plan.prepare(request)
+
+    def sent(self, lease: Lease) -> None:
+        """Its request goes out now."""
+        self._count(lease, 1)
+
+    def failed(self, lease: Lease) -> None:
+        """It is asked again, or not in this run any more."""
+        if lease.sent:
+            self._count(lease, -1)
+
+    def done(self, lease: Lease) -> None:
+        """What came of it is kept: a kill must not have it asked for again."""
+        if self._plan is not None and lease.sent:
+            self._commit()
+
+    def _count(self, lease: Lease, by: int) -> None:
+        if self._plan is not None:
+            self._accounts.note(f"{SENT}{lease.family}", by)
+            self._commit()

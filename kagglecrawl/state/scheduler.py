@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ from kagglecrawl.state.closing import Closing
 from kagglecrawl.state.commits import Commits, unwritable
 from kagglecrawl.state.desk import Desk
 from kagglecrawl.state.feeds import FeedRefused, Feeds
-from kagglecrawl.state.holds import Holds
+from kagglecrawl.state.holds import LISTINGS, Holds
 from kagglecrawl.state.job import Identity, Job, JobRefused
 from kagglecrawl.state.leases import (
     Lease,
@@ -50,7 +49,7 @@ from kagglecrawl.state.leases import (
 from kagglecrawl.state.ledger import LedgerRefused
 from kagglecrawl.state.outbox import Outbox
 from kagglecrawl.state.pages import pages_of, shape_of
-from kagglecrawl.state.plan import SENT, Plan
+from kagglecrawl.state.plan import Planned
 from kagglecrawl.state.queue import Queue
 from kagglecrawl.state.quotas import QuotasRefused
 from kagglecrawl.state.store import Row, Store, Verdict
@@ -117,7 +116,7 @@ class KaggleScheduler(BaseScheduler):
             return False
         if self.accounts.sated():
             self._drop_the_rest(BEYOND_SAMPLE)
-        elif self._plan is not None and (why := self._plan.over(self._queue.families())):
+        elif why := self._plan.over(self._queue.families()):
             self._drop_the_rest(why)
         return self._queue.any()
 
@@ -136,9 +135,10 @@ class KaggleScheduler(BaseScheduler):
         with self._writing():
             while True:
                 begun = not self.accounts.room()
-                held, waiting = self._held(), self._queue.families()
+                waiting, under_way = self._queue.families(), self._leases.values()
+                held = self._plan.held(self.holds.with_full(under_way), waiting, under_way)
                 row = self._queue.pop(time.time(), held, only_begun=begun, admit=self.holds.admit)
-                if row is None and self._plan is not None and waiting != self._queue.families():
+                if row is None and waiting != self._queue.families():
                     continue  # the plan was asked about a family that had nothing
                 if row is None:
                     break
@@ -168,10 +168,7 @@ class KaggleScheduler(BaseScheduler):
             self.holds.check(request)
             if (lease := lease_of(request)) is not None:
                 self.holds.sent(lease)
-                if self._plan is not None:
-                    self.accounts.note(f"{SENT}{lease.family}")
-                    if self._job is not None:
-                        self._commits.now()  # a kill must not forget it
+                self._plan.sent(lease)
 
     # -- opening and closing ----------------------------------------------------------------------
 
@@ -204,7 +201,9 @@ class KaggleScheduler(BaseScheduler):
         self._commits.show()
         self._queue = Queue(store, self._run)
         spider.accounts = self.accounts  # type: ignore[attr-defined]
-        self._plan: Plan | None = getattr(spider, "plan", None) if self._ours else None
+        plan = getattr(spider, "plan", None) if self._ours else None
+        commit = self._commits.now if self._job else lambda: None
+        self._plan = Planned(plan, self.accounts, commit)
         self._ending = Closing(self.crawler, self._leases, self.accounts, self._commits.now)
         self._opened = True
 
@@ -254,6 +253,7 @@ class KaggleScheduler(BaseScheduler):
     def _keep(self, request: Request) -> bool:
         lease, parent = lease_of(request), parent_of(request)
         if lease is not None and not lease.called and self._is_open(lease):
+            self._plan.failed(lease)
             self._put_back(lease, request)  # a middleware's: a retry, a redirect
             return True
         if lease is not None:
@@ -292,6 +292,8 @@ class KaggleScheduler(BaseScheduler):
     def _fingerprint(self, request: Request) -> bytes | None:
         """None for a request that is made however often it is asked for."""
         assert self.crawler.request_fingerprinter is not None
+        if request.meta.pop("anew", False):
+            return None  # also where an earlier run has made it
         from_start = self._job is not None and request.meta.get("is_start_request")
         if from_start and self._ours and "key" not in request.meta:
             # A list's first request depends on what is known of Kaggle, which may have changed.
@@ -336,24 +338,14 @@ class KaggleScheduler(BaseScheduler):
         if row.run != self._run:
             for name in _COUNTED_PER_RUN:
                 request.meta.pop(name, None)
-        if self._plan is not None:
-            request = self._plan.prepare(request)
         family = self._of(request)[0]
+        request = self._plan.prepare(request)
         lease = self._leases[row.id] = Lease(row.id, request, row.key, family)
         lease.since = time.time()
-        if row.key is not None:
+        if row.key is not None and family != LISTINGS:  # which finds what a sample is of
             self.accounts.begin(row.key)
         self._stats.inc_value("scheduler/dequeued")
         return hand_out(lease, internals.default_callback(self._spider))
-
-    def _held(self) -> dict[str, float]:
-        """Until when families are held: by Kaggle, by quotas, by the spider's plan."""
-        under_way = self._leases.values()
-        held = self.holds.with_full(under_way)
-        if self._plan is not None:
-            waiting = self._queue.families()
-            held |= dict.fromkeys(self._plan.held(waiting, under_way, held), math.inf)
-        return held
 
     def _drop_the_rest(self, reason: str) -> None:
         """There is all that was wanted, or that may be asked for."""
@@ -372,8 +364,7 @@ class KaggleScheduler(BaseScheduler):
             with self._writing():
                 try:
                     self._acknowledge(lease)
-                    if self._plan is not None and lease.sent and self._job is not None:
-                        self._commits.now()  # a kill must not have it asked for again
+                    self._plan.done(lease)
                 except sqlite3.Error:
                     raise
                 except Exception as error:
@@ -385,6 +376,8 @@ class KaggleScheduler(BaseScheduler):
         if lease.instead is not None and not lease.error:
             self._put_back(lease, lease.instead)
             return
+        if lease.error or lease.passing:
+            self._plan.failed(lease)
         self.holds.over(lease)
         del self._leases[lease.number]
         for child in self._desk.acknowledge(lease):

@@ -93,6 +93,8 @@ class Fetch:
         except _BROKEN as error:
             away, late = _nobody_there(error), _is_late(error)
         finally:
+            if self.facts is None:
+                self._packing.drop()
             if self._response is not None:
                 self._response.close()
             self._session.close()
@@ -164,9 +166,9 @@ class Fetch:
         """The first bytes of an answer that is no replay; its status is known, whatever breaks."""
         found, gunzip = bytearray(), Gunzip()
         with contextlib.suppress(Damaged, NoReply, *_BROKEN):
-            for piece in self._pieces(response):
-                for part in gunzip.feed(piece):
-                    found += part
+            parts = (part for piece in self._pieces(response) for part in gunzip.feed(piece))
+            for part in parts:  # one piece can have a thousand times its bytes
+                found += part
                 if len(found) > PAGE:
                     break
         return bytes(found[:PAGE])

@@ -84,9 +84,18 @@ class Packing:
                 try:
                     self._keep(self._compressor.write(self._reader.feed(piece)))
                 except BadReplay as error:
-                    self._bad = error
-        # of what is no replay, so much is wanted that one can tell what it is
-        return self._bad is None or (_is_none(self._bad) and len(self.head) <= PAGE)
+                    self._is_bad(error)
+            # of what is no replay, so much is wanted that one can tell what it is
+            if self._bad and not (_is_none(self._bad) and len(self.head) <= PAGE):
+                return False
+        return True
+
+    def drop(self) -> None:
+        """Nobody wants the replay: let go of it, but not of ``head``. An error that is handed on
+        has this object in its traceback, for as long as somebody looks at it."""
+        self._reader.drop()
+        self._content.clear()
+        self._gunzip = Gunzip()
 
     def close(self) -> ReplayFacts | None:
         """What it is. None if it is something else, which is whole in ``head``. Raises
@@ -97,7 +106,7 @@ class Packing:
             try:
                 rest, facts = self._reader.close()
             except BadReplay as error:
-                self._bad = error
+                self._is_bad(error)
             else:
                 self._keep(self._compressor.write(rest))
                 self._keep(self._compressor.close())
@@ -114,7 +123,14 @@ class Packing:
         self._stored += len(data)
         if self._stored > self._most:
             raise Unusable(f"the replay has more than {self._most} bytes", TOO_LARGE)
-        self._content.append(data)
+        if data:
+            self._content.append(data)
+
+    def _is_bad(self, error: BadReplay) -> None:
+        # another one: the traceback of this one has this object, which would hold itself
+        self._bad = BadReplay(error.slug, str(error))
+        self._reader.drop()
+        self._content.clear()
 
     def _refuse(self, bad: BadReplay) -> None:
         if bad.slug == "cut":

@@ -92,10 +92,13 @@ class Replays:
         reader, found = ReplayReader(), list[tuple[ReplayFacts, bytes]]()
 
         def run() -> None:
-            with open_replay(path) as file:
-                while piece := file.read(PIECE):
-                    reader.feed(piece)
-            found.append((reader.close()[1], path.read_bytes()))
+            try:
+                with open_replay(path) as file:
+                    while piece := file.read(PIECE):
+                        reader.feed(piece)
+                found.append((reader.close()[1], path.read_bytes()))
+            finally:
+                reader.drop()
 
         try:
             await _in_thread(run, request, lambda: None)
@@ -114,10 +117,14 @@ class Replays:
         found: list[ReplayFacts | None] = []
 
         def run() -> None:
-            for at in range(0, len(response.body), PIECE):
-                if stop.is_set() or not packing.feed(response.body[at : at + PIECE]):
-                    break
-            found.append(packing.close())
+            try:
+                for at in range(0, len(response.body), PIECE):
+                    if stop.is_set() or not packing.feed(response.body[at : at + PIECE]):
+                        break
+                found.append(packing.close())
+            finally:
+                if not found or found[0] is None:
+                    packing.drop()
 
         self._count("received", len(response.body))
         await _in_thread(run, request, stop.set)
@@ -179,6 +186,8 @@ async def _in_thread(
     except asyncio.CancelledError:
         interrupt()
         raise
+    finally:
+        del ended  # its error has this frame in its traceback, and would hold itself
 
 
 def _other(request: Request, status: int, headers: dict[str, str], body: bytes) -> Response:
