@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from scrapy import Request
+from scrapy.core.downloader.handlers.http11 import TunnelError
 from scrapy.crawler import Crawler
 from scrapy.exceptions import (
     CannotResolveHostError,
@@ -53,6 +54,7 @@ _NO_REPLY: dict[type[Exception], tuple[type[NoReply], str]] = {
     DownloadTimeoutError: (NoReply, "no whole answer in time"),
     ResponseDataLossError: (NoReply, "the answer was cut short"),
     DownloadFailedError: (NoReply, "the connection broke"),
+    TunnelError: (NoReply, "the proxy does not let it through"),
 }
 _SETTINGS = {"api": "KAGGLE_API_URL", "web": "KAGGLE_WEB_URL", "content": "KAGGLE_CONTENT_URL"}
 _LONGEST_PAUSE = 60.0

@@ -112,7 +112,7 @@ def test_replays_that_no_place_has_for_now_have_failed_for_now(scrapy: Run, tmp_
         first = crawler(*job)
         assert first.code == 1, first.log
         counts = balanced(first)
-        assert counts["failed"] == counts["failed/server_error"] > 5
+        assert counts["failed"] == counts["failed/server_error"] == 5
         assert not first.rows
         replica.faults.repair()
         second = crawler(*job)
@@ -174,3 +174,20 @@ def test_a_team_that_is_named_is_listed_whatever_its_rank(scrapy: Run, tmp_path:
     assert done.code == 0, done.log
     assert asked[LIST][f"submission={last.best_submission}"] == 1
     assert "Team 99 is not on the leaderboard" in none.log
+
+
+def test_where_no_place_has_replays_the_crawl_ends_soon(scrapy: Run, tmp_path: Path) -> None:
+    with Replica(small_world(), behaviour=Behaviour(replays=())) as replica:
+        crawler = Crawler(scrapy, replica, tmp_path)
+        done = crawler("-a", "request_budget=60")
+        asked = done.stats("kaggle/requests/")
+    assert done.code == 1, done.log
+    assert "gives any replays" in done.log
+    fetched = sum(count for name, count in asked.items() if "Replay" in name)
+    assert fetched <= 5 * 4
+    assert balanced(done)["failed/no_place"] == 5
+    # what was not found there is no 404 of a game
+    with Replica(small_world()) as replica:
+        more = Crawler(scrapy, replica, tmp_path)("-a", "request_budget=60")
+    assert more.code == 0, more.log
+    assert len(more.rows) > 5

@@ -20,7 +20,7 @@ from kagglecrawl.kaggle.errors import (
     NoReply,
     Unreachable,
 )
-from kagglecrawl.kaggle.rpc import GET_EPISODE_REPLAY, Rpc
+from kagglecrawl.kaggle.rpc import LIST_SUBMISSION_EPISODES, Rpc
 from kagglecrawl.middlewares import KaggleReplyMiddleware
 from tests.test_middleware import GOOD, answer, asked, middleware, wait_of
 
@@ -94,7 +94,8 @@ def test_a_page_in_place_of_a_replay_shows_that_the_site_is_there() -> None:
 def test_good_answers_of_the_site_do_not_prove_the_apis_address() -> None:
     ours = middleware()
     ours.process_response(of_site(), answer(200, LISTED))
-    request = GET_EPISODE_REPLAY.request(SITE, fields={"episode_id": 7}, meta={"family": "replay"})
+    fields = {"submission_id": 7}
+    request = LIST_SUBMISSION_EPISODES.request(SITE, fields=fields, meta={"family": "episodes"})
     with pytest.raises(Misconfigured, match="KAGGLE_API_URL"):
         ours.process_response(request, answer(404, b"<html></html>"))
     ours.process_response(asked(), answer(200, GOOD))

@@ -83,8 +83,8 @@ class Command(ScrapyCommand):
             type=int,
             default=LEAGUE_TEAMS,
             metavar="N",
-            help=f"teams of the simulation competition halite (default: {LEAGUE_TEAMS}; the real "
-            "one had 1,133)",
+            help=f"teams of the simulation competition halite, by default {LEAGUE_TEAMS}; "
+            "the real one had 1,133",
         )
         add(
             "--meta-kaggle",

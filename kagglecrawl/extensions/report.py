@@ -16,7 +16,9 @@ from scrapy.statscollectors import StatsCollector
 
 from kagglecrawl.kaggle.paging import End
 from kagglecrawl.spiders.base import KaggleSpider
+from kagglecrawl.state.plan import BEYOND_BUDGET
 from kagglecrawl.state.scheduler import KaggleScheduler
+from kagglecrawl.state.store import Verdict
 from kagglecrawl.units import amount
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ REASONS = {
     "team_watermark": "teams of a rank beyond team_watermark",
     "not_finished": "games that are not over yet",
     "never_started": "games that were never played",
+    "no_place": "no place that was asked gives any replays",
+    "credentials": "the official API refuses the credentials",
     "no_source": "nothing that lists its episodes answers",
     "bad_replay": "what came is no replay of that game",
     "not_in_meta_kaggle": "not in Meta Kaggle's table (with source=api Kaggle is asked itself)",
@@ -243,6 +247,11 @@ class Report:
             remarks.append(
                 f"{missing} that the list had before are not on it any more; nothing of theirs was "
                 "removed: `scrapy ledger keys --gone not_listed` names them."
+            )
+        if spider.accounts.count(f"{Verdict.SKIPPED}/{BEYOND_BUDGET}") and reason == "finished":
+            whose = " (with another JOBDIR, or none)" if in_job else ""
+            remarks.append(
+                f"request_budget is spent: another crawl{whose} goes on with what is left."
             )
         if spider.accounts.count(f"ended/{End.CAP}"):
             remarks.append(

@@ -273,7 +273,8 @@ def judge(
         if code == 403:
             raise CredentialsRefused(f"{where}. This list is closed to you: {_GET_ONE}")
         raise Misconfigured(f"{where}: check the arguments, and KAGGLE_API_URL")
-    if code == 404 and payload is None and not (proven or (reached and rpc.part)):
+    spared = proven or (rpc.part and (reached or rpc.replay))  # elsewhere it may be had
+    if code == 404 and payload is None and not spared:
         raise Misconfigured(f"{where} with {_what(reply, body)}: check KAGGLE_API_URL")
     if code == 404:
         raise NotFound(where)

@@ -26,9 +26,11 @@ _VALUES = 4
 #: Up to this size, as memory counts for more then.
 _MOST_WINDOW = 4 << 20
 #: A larger value is passed over in parts. What is parsed can take thirty times its text.
-_WHOLE = 1 << 20
+_WHOLE = 4 << 20
 #: So deeply: each time, the first part is parsed in vain.
 _DEEPEST = 16
+#: Members or elements that are read one at a time, which takes far longer for each.
+_MOST_PARTS = 100_000
 #: Characters of an object's names.
 _LONGEST_NAME = 1 << 16
 #: So many pieces are put together: one costs up to 84 bytes, even of a single character.
@@ -252,7 +254,7 @@ class JsonText:
         if (yield from self.peek()) == "}":
             self._at += 1
             return
-        while True:
+        for _ in range(_MOST_PARTS):
             if (yield from self.peek()) not in {'"', ""}:
                 raise JsonError("not_json", f"Expecting a name in double quotes {self._place()}")
             name = yield from self.value(_LONGEST_NAME)
@@ -261,6 +263,7 @@ class JsonText:
             yield from each(name)
             if (yield from self._one_of(",}")) == "}":
                 return
+        raise self._too_many()
 
     def elements(self, each: Callable[[], Reading[None]]) -> Reading[None]:
         """Read a list, the cursor being at its ``[``. ``each`` reads a value."""
@@ -268,10 +271,11 @@ class JsonText:
         if (yield from self.peek()) == "]":
             self._at += 1
             return
-        while True:
+        for _ in range(_MOST_PARTS):
             yield from each()
             if (yield from self._one_of(",]")) == "]":
                 return
+        raise self._too_many()
 
     def string(self, each: Callable[[str], None]) -> Reading[None]:
         """Read a string, the cursor being at its first ``"``. ``each`` gets piece after piece of
@@ -318,6 +322,10 @@ class JsonText:
 
     def _too_long(self, most: int) -> JsonError:
         return _TooLong("too_much", f"a value is longer than {most:,} characters {self._place()}")
+
+    def _too_many(self) -> JsonError:
+        reason = f"a value has more than {_MOST_PARTS:,} parts {self._place()}"
+        return JsonError("too_much", reason)
 
     def _cut(self) -> JsonError:
         length = self._before + len(self._text)

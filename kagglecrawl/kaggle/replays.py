@@ -141,6 +141,7 @@ class ReplayReader:
         # Not in the handlers, and not what was caught there: those errors hold the text, by way of
         # their tracebacks, and this object would hold itself.
         self.drop()
+        assert self._failed
         raise BadReplay(*self._failed)
 
     def _sure(self) -> bytes:

@@ -178,6 +178,8 @@ def _is_alive(process: int) -> bool:
 
 
 def _write_one(path: Path, beside: Path, content: bytes) -> None:
+    if path.is_dir():
+        raise Unusable(f"{path} is a folder, where a file is to be", "place_taken")
     try:
         with beside.open("wb") as file:
             file.write(content)

@@ -15,7 +15,12 @@ from scrapy.exceptions import CloseSpider
 from kagglecrawl.items import Episode, Log, Replay, no_log
 from kagglecrawl.kaggle import rpc, web
 from kagglecrawl.kaggle.auth import find_credentials
-from kagglecrawl.kaggle.errors import KaggleError, NotFound, Refused, StopCrawl
+from kagglecrawl.kaggle.errors import (
+    KaggleError,
+    NotFound,
+    Refused,
+    StopCrawl,
+)
 from kagglecrawl.kaggle.names import safe_name
 from kagglecrawl.kaggle.rpc import Rpc
 from kagglecrawl.pipelines.payloads import Payload, PayloadStore
@@ -43,6 +48,13 @@ _KNOWN_ONLY = {"api"}
 _COMPRESSED = {"gzip": (".gz", "application/gzip"), "zstd": (".zst", "application/zstd")}
 #: So many refusals (no 404) of a place that has given nothing, and it is asked no more in this run.
 _REFUSALS = 3
+#: So many games of which no place has a replay, and none ever gave one: there are none to be had.
+_FRUITLESS = 5
+NO_PLACE = "no_place"
+_NO_REPLAYS = (
+    "no place that was asked gives any replays: run it again another day, or with credentials "
+    "(KAGGLE_API_TOKEN), by which the official API is asked as well"
+)
 #: What has been begun goes before what has not; replays have their score, times a thousand.
 _BEGUN_PRIORITY = 2 * 10**9
 _FINEST = 1000
@@ -58,6 +70,8 @@ class EpisodeReplays(KaggleSpider):
 
     args: EpisodesArguments
     graph: Graph
+    #: Games of which no place had a replay, before one gave any.
+    _fruitless = 0
 
     def replay(self, key: str, record: dict[str, Any], *, again: bool = False) -> Request:
         """The request for an episode's replay; its place in the queue is by the score."""
@@ -123,12 +137,17 @@ class EpisodeReplays(KaggleSpider):
             yield self._ask_place(key, row)
             return
         self.graph.over(key)
+        if not self._given:
+            passing = passing or NO_PLACE
+            self._fruitless += 1
         if passing:
             self.logger.warning("Failed %s: no place has its replay now (%s)", key, passing)
             leases.declare_failed(passing)
         else:
             self.logger.info("No replay of %s (%s)", key, reason)
             self.accounts.skip(key, reason)
+        if self._fruitless >= _FRUITLESS:
+            self.stop(StopCrawl(_NO_REPLAYS))
 
     def place_failed(self, request: Request, error: KaggleError) -> Output:
         """A place cannot give a replay now; perhaps another can. Credentials that are refused close
@@ -152,6 +171,7 @@ class EpisodeReplays(KaggleSpider):
         else:
             self._given.add(place)
             self._in_vain.discard(place)
+            self._fruitless = 0
         suffix, content_type = _COMPRESSED[compression]
         path = self.file_of(row["record"]["episode_id"], suffix)
         payload = Payload(path, response.content, content_type)
