@@ -7,12 +7,15 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from kagglecrawl.kaggle.auth import source_of
 from kagglecrawl.replica.server import Replica
+from kagglecrawl.state.ledger import Ledger, Outcome
 from tests import warm
 from tests.conftest import ROOT, Run, clean_env
 from tests.episode_crawls import (
@@ -126,3 +129,27 @@ def test_a_job_whose_budget_is_spent_is_complete_and_another_goes_on(crawler: Cr
     assert 0 < sent(asked, REPLAYS) <= 13
     for method in LISTINGS | REPLAYS:
         assert not before.get(method, {}).keys() & asked.get(method, {}).keys()
+
+
+@pytest.mark.parametrize(("days", "again"), [(3, 1), (20, 0)])
+def test_a_list_that_was_still_growing_is_read_again(
+    crawler: Crawler, days: int, again: int
+) -> None:
+    """Its newest game was played so many days ago, and it was read the day before yesterday."""
+    budget = ("-a", "request_budget=12")
+    assert crawler(*budget).code == 0
+    env = crawler.replica.crawler_env()
+    now = time.time()
+    path = crawler.workspace / "ledger.sqlite"
+    with closing(Ledger(path, source_of(env["KAGGLE_API_URL"]), "episodes")) as ledger:
+        found = (each for each in ledger.each("halite/submission/") if each.reason == "listed")
+        entry = next(found)
+        newest = datetime.fromtimestamp(now - days * 86400, UTC).isoformat()
+        record = {**(entry.record or {}), "newest": newest, "read": now - 2 * 86400}
+        text = json.dumps(record)
+        ledger.apply([Outcome(entry.key, "", "skipped", "listed", "1", now, text)])
+    crawler.asked()
+    assert crawler(*budget).code == 0
+    asked = crawler.asked()
+    assert asked["ListEpisodes"][f"submission={record['id']}"] == again
+    assert asked.get("WebLeaderboard", Counter()).total() == again

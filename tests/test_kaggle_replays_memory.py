@@ -63,7 +63,7 @@ KINDS: dict[str, tuple[bytes, bytes, bytes, bool]] = {
     "a_fraction": (TEXT[:-1] + b',"a":0.', b"1", b"}", False),
     "an_episode_id": (b'{"info": {"EpisodeId": "', b"a", b'"}}', False),
     "lists": (TEXT[:-1] + b',"a":[0', b",[]", b"]}", False),
-    "lists_in_a_list": (TEXT[:-1] + b',"a":[[[0]', b",[[0]]", b"]]}", True),
+    "lists_in_a_list": (TEXT[:-1] + b',"a":[[[0]', b",[[0]]", b"]]}", False),
     "lists_in_a_string": (b'{"replay": "{\\"steps\\": [[{\\"a\\": [0', b",[]", b"]}]]}", False),
     "lists_alone": (b"[0", b",[]", b"]", False),
     "objects_in_a_step": (STEPS + b'[{"a": {"b": [{}', b",{}", b"]}}]" + REST, False),

@@ -26,7 +26,7 @@ _VALUES = 4
 #: Up to this size, as memory counts for more then.
 _MOST_WINDOW = 4 << 20
 #: A larger value is passed over in parts. What is parsed can take thirty times its text.
-_WHOLE = 4 << 20
+_WHOLE = 2 << 20
 #: So deeply: each time, the first part is parsed in vain.
 _DEEPEST = 16
 #: Members or elements that are read one at a time, which takes far longer for each.

@@ -7,6 +7,7 @@ a submission. Each way to begin is tried in turn, until one answers.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -266,6 +267,7 @@ class EpisodeSources(KaggleSpider):
             "source": unit.source,
             "listed": listed,
             "newest": newest,
+            "read": time.time() if listed else 0.0,
         }
         self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
 

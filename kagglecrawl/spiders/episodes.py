@@ -20,6 +20,7 @@ from kagglecrawl.kaggle.episodes import EpisodeRow
 from kagglecrawl.kaggle.errors import (
     PERMANENT,
     KaggleError,
+    NotFound,
     RetryLater,
     SkipResource,
     StopCrawl,
@@ -156,9 +157,9 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         unit = self.graph.unit(entry.key)
         unit.rank, unit.best = record["rank"], max(unit.best, record["score"] or 0.0)
         unit.team, unit.name, unit.source = record["team"], record["name"], record["source"]
-        if unit.source not in self.ways():
+        if unit.source not in self.ways() or (unit.source == "api" and not self._by_api):
             unit.source = ""
-        grown = _may_have_grown(record["newest"], entry.at)
+        grown = _may_have_grown(record["newest"], record["read"] or entry.at)
         self._outdated = self._outdated or (bool(record["listed"]) and grown)
         in_this_job = self.accounts.is_closed(entry.key)
         unit.listed = in_this_job or (bool(record["listed"]) and not (grown or self.refresh))
@@ -168,6 +169,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
     def _remember_episode(self, entry: Entry, record: dict[str, Any]) -> Output:
         key, score = entry.key, record["score"]
         row = _row_of(record)
+        if row.score is None and entry.verdict != "stored" and not self._by_api:
+            return  # its score is its teams'; the service has its own
         wanted = self._why_not(row, score) == ""
         self.graph.know(key, score or 0.0, self._players(row, ""), wanted=wanted)
         if not wanted:
@@ -177,8 +180,10 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             if self.accounts.discover(key):
                 yield self._told_again(key, record)
             return
-        if entry.reason in PERMANENT and not self.refresh:
-            return  # it is counted when it is listed
+        if self._for_good_of(entry.reason, row, entry.at):
+            if self.accounts.discover(key):
+                self.refused_before(key, entry.verdict, entry.reason)
+            return
         fresh = self.accounts.discover(key)
         if fresh or self.accounts.is_open(key):
             self.graph.want(key, score or 0.0)
@@ -197,6 +202,18 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             elif tail != ["start"]:
                 self.graph.candidates.setdefault(key, self.args.episode_watermark)
         self.graph.version += 1
+
+    def _for_good_of(self, reason: str, row: EpisodeRow, at: float) -> bool:
+        """Was a replay refused at that moment so that it is not asked for again? A game that was
+        not finished then has one by now."""
+        if reason not in PERMANENT or self.refresh or not self.args.replays:
+            return False
+        return not (reason == NotFound.slug and _is_recent(row.end_time or row.create_time, at))
+
+    @property
+    def _by_api(self) -> bool:
+        """Is it the official API that is asked first?"""
+        return self.ways()[:1] == ["api"]
 
     def _told_again(self, key: str, record: dict[str, Any]) -> Request:
         """The request that asks nobody, for a game whose record is had: of a sample it is one of
@@ -249,7 +266,7 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             if had is not None and had.keys() == record.keys() and self._has_all(had):
                 yield self._told_again(key, had)
                 return
-        if known is not None and known.reason in PERMANENT and self.args.replays:
+        if known is not None and self._for_good_of(known.reason, row, known.at):
             self.refused_before(key, known.verdict, known.reason)
             return
         self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
@@ -339,11 +356,15 @@ def _may_have_grown(newest: str, at: float) -> bool:
     read = datetime.fromtimestamp(at, UTC)
     if datetime.now(UTC) - read < _STALE:
         return False
+    return not newest or _is_recent(newest, at)
+
+
+def _is_recent(moment: str, at: float) -> bool:
+    """Is this moment (ISO 8601) but shortly before that one (seconds since the epoch)?"""
     try:
-        last = datetime.fromisoformat(newest)
+        return datetime.fromtimestamp(at, UTC) - datetime.fromisoformat(moment) < _LIVELY
     except ValueError:
-        return True
-    return read - last < _LIVELY
+        return False
 
 
 def _row_of(record: Mapping[str, Any]) -> EpisodeRow:
