@@ -9,8 +9,6 @@ import re
 from kagglecrawl.kaggle.episodes import TeamRow
 from kagglecrawl.kaggle.leaderboards import NoBoard, csv_of
 
-_IDS, _NAMES = ("teamid",), ("teamname", "team")
-
 
 def read_team_scores(content: bytes) -> list[TeamRow]:
     """The teams of ``DownloadLeaderboard``'s zip, the best first: by ``Rank``, or where that is not
@@ -21,7 +19,7 @@ def read_team_scores(content: bytes) -> list[TeamRow]:
     except NoBoard:
         return []
     teams: dict[int, TeamRow] = {}
-    for cells in csv.DictReader(io.StringIO(text, newline="")):
+    for cells in _rows(text):
         row = {
             re.sub(r"\W|_", "", str(name)).lower(): str(cell or "").strip()
             for name, cell in cells.items()
@@ -41,6 +39,13 @@ def read_team_scores(content: bytes) -> list[TeamRow]:
             for rank, team in enumerate(ordered, start=1)
         ]
     return sorted(teams.values(), key=lambda team: team.rank or len(teams) + 1)
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error:  # a quote without end, say
+        return []
 
 
 def _whole(text: str) -> int | None:

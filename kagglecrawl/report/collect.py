@@ -128,8 +128,9 @@ class Collector:
         return totals
 
     def received(self, under_way: Mapping[str, UnderWay]) -> int:
-        """Bytes that have come from storage."""
+        """Bytes that have come from storage, and those of replays from wherever they are."""
         ended: int = self._stats.get_value("kaggle/transfers/received", 0)
+        ended += self._stats.get_value("kaggle/replays/received", 0)
         return ended + sum(each.meter.received for each in under_way.values())
 
     def _hold(self, held: Mapping[str, float], start: float, end: float) -> None:
@@ -174,7 +175,7 @@ class Collector:
                 Answer(
                     method=TABLE[name].method,
                     key=None if key is None else shown_key(key),
-                    bytes=len(response.body),
+                    bytes=len(getattr(response, "content", response.body)),
                     seconds=round(seconds, 3),
                 ),
             )

@@ -19,11 +19,13 @@ from kagglecrawl.kaggle.errors import (
     KaggleError,
     NotFound,
     Refused,
+    RetryLater,
     StopCrawl,
 )
 from kagglecrawl.kaggle.names import safe_name
 from kagglecrawl.kaggle.rpc import Rpc
 from kagglecrawl.pipelines.payloads import Payload, PayloadStore
+from kagglecrawl.s3.errors import StoreUnreachable
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.spiders.episode_graph import Graph
 from kagglecrawl.spiders.episodes_args import EpisodesArguments
@@ -106,12 +108,14 @@ class EpisodeReplays(KaggleSpider):
             row = {**row, "tried": [], "failed": ""}
         elif row["place"] not in self._in_vain:
             return request
+        if not any(place not in row["tried"] for place in self._places()):
+            return request  # the last that is left
         better = self._ask_place(request.meta["key"], row)
         return better.replace(meta={**request.meta, **better.meta}, priority=request.priority)
 
     def _places(self) -> list[str]:
         """All that may be asked; those that were asked in vain come last."""
-        places = [place for place in _PLACES if place not in self._closed]
+        places = [place for place in _PLACES if place not in self._closed] or ["web"]
         return sorted(places, key=lambda place: place in self._in_vain) if self._given else places
 
     def no_replay_there(self, key: str, row: dict[str, Any], reason: str) -> Output:
@@ -212,7 +216,10 @@ class EpisodeReplays(KaggleSpider):
                 return (self.config.workspace / place).stat().st_size == int(replay["bytes"])
             except OSError:
                 return False
-        found = await aside(partial(bucket.head, destination.key_of(place)))
+        try:
+            found = await aside(partial(bucket.head, destination.key_of(place)))
+        except RetryLater as error:  # true of every object there: the next run looks again
+            raise StoreUnreachable(str(error)) from None
         return found is not None and found.size == int(replay["bytes"])
 
     # -- logs -------------------------------------------------------------------------------------
