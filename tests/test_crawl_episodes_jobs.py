@@ -125,8 +125,8 @@ def test_a_job_whose_budget_is_spent_is_complete_and_another_goes_on(crawler: Cr
     other = crawler("-a", "request_budget=25", "-a", "changed_only=true")
     asked = crawler.asked()
     assert other.code == 0, other.log
-    assert sent(asked, LISTINGS) == 12
-    assert 0 < sent(asked, REPLAYS) <= 13
+    assert 0 < sent(asked, LISTINGS) <= 12
+    assert 0 < sent(asked, REPLAYS) <= 25 - sent(asked, LISTINGS)
     for method in LISTINGS | REPLAYS:
         assert not before.get(method, {}).keys() & asked.get(method, {}).keys()
 

@@ -250,3 +250,16 @@ def test_a_named_unit_is_listed_whatever_its_rank() -> None:
     assert not made.pays(10, 25)
     made.unit("a").named = True
     assert made.pays(10, 25)
+
+
+def test_the_unit_that_promises_most_is_the_next() -> None:
+    made = graph(a=1, b=2, c=3)
+    assert made.most_promising(10, 25) is None
+    tell(made, 0, [1200.0, 1300.0], "b", "c")
+    best = made.most_promising(10, 25)
+    assert best is not None
+    assert best.key == "b", "of two alike the one of the better rank"
+    tell(made, 2, [1300.0], "c")
+    best = made.most_promising(10, 25)
+    assert best is not None
+    assert best.key == "c"

@@ -73,6 +73,10 @@ def fill(workspace: Path, source: str = KAGGLE) -> None:
                 unit("team", 8, None, listed=False),
                 unit("team", 70, 1, listed=False),
                 unit("submission", 106, 2, listed=False),
+                Outcome(
+                    *("halite/start", "", "skipped", "listed", "s", 1),
+                    json.dumps({"teams": [[80, 9, 1200.0, 115], [81, None, None, 116], [71, 4]]}),
+                ),
                 # of one team, of which one was listed
                 unit("submission", 111, 4, listed=False, team=71),
                 unit("submission", 112, None, listed=True, team=71),
@@ -110,7 +114,7 @@ def test_the_seed_reads_what_is_known(ask: Ask, workspace: Path) -> None:
     assert (code, errors) == (0, "")
     assert output.splitlines() == [
         "4 episodes to fetch in scraper_metadata/episode_priority_map.txt",
-        "3 teams to list in scraper_metadata/team_priority_map.txt",
+        "4 teams to list in scraper_metadata/team_priority_map.txt",
         "2 episodes that are had in scraper_metadata/episode_downloads.txt",
         "left out: 1 team to list without a rank",
         "left out: 1 episode without a record",
@@ -124,7 +128,7 @@ def test_the_seed_reads_what_is_known(ask: Ask, workspace: Path) -> None:
         assert had == {9, 102}
         priorities = synchronize_disk(episodes, {})
         assert priorities == {"103": 1300, "105": 1200.0, "101": 900.5, "104": 0.0}
-        assert synchronize_disk(teams, {}) == {"70": 1, "7": 3, "72": 5}
+        assert synchronize_disk(teams, {}) == {"70": 1, "7": 3, "72": 5, "80": 9}
     # and takes the best first, as its queue does
     assert sorted(priorities, key=priorities.get, reverse=True) == list(priorities)
     assert contents(workspace / "ledger.sqlite") == before

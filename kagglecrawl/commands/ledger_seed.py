@@ -79,9 +79,14 @@ def gather(look: Look, competition: str, source: str = "") -> Seed:
 
 def _take(seed: Seed, row: Row) -> None:
     kind, _, number = row.key.partition("/")[2].rpartition("/")
+    record: dict[str, Any] = row.record or {}
+    if (kind, number) == ("", "start"):  # the leaderboard
+        for team, rank, *_ in record.get("teams", ()):
+            if rank:
+                seed.teams[team] = rank
+        return
     if not number.isdecimal():
         return
-    record: dict[str, Any] = row.record or {}
     if kind in {"team", "submission"}:  # today's service lists a team by its submissions
         team = record.get("team") or (int(number) if kind == "team" else 0)
         rank = record.get("rank")

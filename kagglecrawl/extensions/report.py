@@ -63,6 +63,7 @@ REASONS = {
     "unordered_leaderboard": "its file has neither ranks nor an order",
     "listed": "teams and submissions whose episodes were listed, which are no records themselves",
     "below_watermark": "episodes with a lower mean score than episode_watermark",
+    "no_score": "games without a score, as validation games are",
     "beyond_budget": "not asked for: request_budget was spent first",
     "beyond_share": "teams and submissions that were not listed: discovery_share was spent first",
     "team_watermark": "teams of a rank beyond team_watermark",

@@ -20,6 +20,7 @@ from scrapy.crawler import Crawler
 from kagglecrawl.config import KaggleConfig
 from kagglecrawl.kaggle.errors import RetryLater, StopCrawl, Unusable
 from kagglecrawl.kaggle.names import UnsafeName, check_path
+from kagglecrawl.s3.errors import StoreAway, StoreUnreachable
 from kagglecrawl.transfer.disk import DiskGuard, aside, unwritable
 
 #: Seconds between two looks at whether the crawl ends.
@@ -105,16 +106,21 @@ class PayloadStore:
             raise Ended("the crawl ends before all of the item is stored")
 
     def _tried(self, work: Callable[[], object]) -> None:
-        """In a thread: try it as often as a request is tried."""
-        attempt = 1
+        """In a thread: try it as often as a request is; a store that is away is waited for."""
+        attempt, waited = 1, 0.0
         while True:
             try:
                 work()
             except RetryLater as error:
-                if attempt >= min(self._config.max_attempts, error.most_attempts):
+                away = isinstance(error, StoreAway)
+                if away and waited >= self._config.max_wait:
+                    raise StoreUnreachable(str(error)) from None
+                if not away and attempt >= min(self._config.max_attempts, error.most_attempts):
                     raise
-                wait = self._config.retry_base * 2.0 ** min(attempt - 1, 20)
-                self._pause(min(wait, _LONGEST_PAUSE))
+                wait = min(self._config.retry_base * 2.0 ** min(attempt - 1, 20), _LONGEST_PAUSE)
+                wait = min(wait, self._config.max_wait - waited) if away else wait
+                self._pause(wait)
+                waited += wait
             else:
                 return
             attempt += 1

@@ -132,6 +132,16 @@ class Graph:
         ratio = self._brought / self._expected if self._expected else 1.0
         return max(ratio * _above(unit.games, threshold) for unit in waiting) > threshold
 
+    def most_promising(self, room: float, watermark: int) -> Unit | None:
+        """The unit whose known games promise most; of two alike, the one of the better rank. None
+        where none promises anything."""
+        threshold = self.threshold(room)
+        best, most = None, 0.0
+        for unit in sorted(self.open_units(watermark), key=lambda unit: unit.rank or math.inf):
+            if (promised := _above(unit.games, threshold)) > most:
+                best, most = unit, promised
+        return best
+
     def open_units(self, watermark: int) -> list[Unit]:
         """The units that can be listed still, and that are named or of a team of a rank up to the
         ``watermark``.

@@ -59,7 +59,7 @@ class EpisodePlan:
         #: And not, which place has replays?
         self._searching = searching
         #: Is all known that earlier crawls have found?
-        self._ready = ready
+        self.ready = ready
         self.prepare = prepare
         #: Gets the number of listings, and of replays that are to follow.
         self._say = say
@@ -85,7 +85,7 @@ class EpisodePlan:
         if self._searching() and any(lease.family == REPLAYS for lease in under_way):
             held.add(REPLAYS)  # one finds out for all
         looking = listing or (LISTINGS in waiting and LISTINGS not in held and soon)
-        looking = looking or not self._ready()
+        looking = looking or not self.ready()
         if looking and self._is_short():
             held.add(REPLAYS)
             if math.isfinite(self._wanted()):
@@ -101,7 +101,7 @@ class EpisodePlan:
 
     def over(self, waiting: Collection[str]) -> str:
         """Why nothing of what waits will ever be handed out; empty if it will."""
-        if not set(waiting) <= {LISTINGS, REPLAYS}:
+        if not self.ready() or not set(waiting) <= {LISTINGS, REPLAYS}:
             return ""
         if self._left() < 1:
             return BEYOND_BUDGET

@@ -28,15 +28,19 @@ from kagglecrawl.kaggle.rpc import Rpc
 from kagglecrawl.kaggle.team_scores import read_team_scores
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.spiders.episode_graph import Graph, Unit
-from kagglecrawl.spiders.episode_plan import EpisodePlan
+from kagglecrawl.spiders.episode_plan import LISTINGS, EpisodePlan
 from kagglecrawl.spiders.episodes_args import EpisodesArguments
 from kagglecrawl.state import leases
 from kagglecrawl.state.accounts import NO_SOURCE
+from kagglecrawl.state.plan import SENT
 
 Output = Iterator[Any]
 
 #: Listings go before all replays; the plan says when there are enough of them.
 _LISTING_PRIORITY = 10**9
+#: Before them the unit that promises most, before that those that the user has named, and first of
+#: all where to begin.
+_PROMISING, _NAMED, _BEGINNING = 2 * 10**9, 3 * 10**9, 4 * 10**9
 #: Of a unit whose rank is known; others have their score there, times ten.
 _RANKED = 10**6
 #: A unit was listed: it has no row, and this is no fault.
@@ -109,15 +113,15 @@ class EpisodeSources(KaggleSpider):
 
     def _first(self, source: str, step: int) -> Request | None:
         row = {"source": source, "step": step}
-        if self.args.submission:
-            return self._ask_first(source, "submission", self.args.submission, row)
-        if source == "2020" or (source == "api" and self.args.team):
-            team = self.args.first_team
-            return self._ask_first(source, "team", team, row) if team else None
         fields: dict[str, Any]
-        if source == "api":
+        if source == "api":  # without its scores no game of the API's has any
             call, then = rpc.DOWNLOAD_LEADERBOARD, "downloaded_board"
             fields = {"competition_name": self.args.competition}
+        elif self.args.submission:
+            return self._ask_first(source, "submission", self.args.submission, row)
+        elif source == "2020":
+            team = self.args.first_team
+            return self._ask_first(source, "team", team, row) if team else None
         elif (number := self.args.number) is not None:
             call, then = web.WEB_LEADERBOARD, "web_board"
             fields = {"competition_id": number}
@@ -141,7 +145,7 @@ class EpisodeSources(KaggleSpider):
             row,
             again=True,
             otherwise="nothing_there",
-            priority=3 * _LISTING_PRIORITY,
+            priority=_BEGINNING,
             **fields,
         )
         meta = {name: value for name, value in request.meta.items() if name != "key"}
@@ -167,6 +171,7 @@ class EpisodeSources(KaggleSpider):
             yield from self.nothing_there(key, row, "its leaderboard is empty")
             return
         self.logger.info("%s tells the ranks of %d teams", _NAMES[row["source"]], len(teams))
+        self._keep_board(teams, row["source"])
         self._name_team(teams)
         yield from self._meet(teams, row["source"])
         self._close_start()
@@ -179,13 +184,40 @@ class EpisodeSources(KaggleSpider):
                 yield output
             return
         self.logger.info("%s tells the ranks of %d teams", _NAMES[row["source"]], len(teams))
-        scores = {str(team.id): team.score for team in teams if team.score is not None}
-        self._team_scores.update(scores)
-        self.accounts.describe(key, "", "1")
-        self.accounts.keep(key, json.dumps({"kind": "start", "scores": scores}))
+        self._keep_board(teams, row["source"])
+        for kind, number in (("team", self.args.team), ("submission", self.args.submission)):
+            if number:
+                unit = self.graph.unit(self.unit_key(kind, number))
+                unit.source, unit.named = "api", True
         for output in self._meet(teams, row["source"]):
             yield output
         self._close_start()
+
+    def _keep_board(self, teams: list[TeamRow], source: str) -> None:
+        """The ledger keeps the leaderboard: the next crawl may have another watermark."""
+        board = [[team.id, team.rank, team.score, team.submission_id] for team in teams]
+        self.accounts.describe(self.start_key, "", "1")
+        record = {"kind": "start", "source": source, "teams": board}
+        self.accounts.keep(self.start_key, json.dumps(record))
+        self._know_board(teams, source)
+
+    def _know_board(self, teams: list[TeamRow], source: str) -> None:
+        """Teams, with their ranks and scores."""
+        self._team_scores.update({str(t.id): t.score for t in teams if t.score is not None})
+        kind = _KINDS[source]
+        for team in teams:
+            if number := team.id if kind == "team" else team.submission_id:
+                unit = self.graph.unit(self.unit_key(kind, number))
+                unit.source, unit.team, unit.name = source, team.id, team.name or unit.name
+                unit.rank = team.rank or unit.rank
+                unit.best = max(unit.best, team.score or 0.0)
+        self.graph.version += 1
+
+    def remember_board(self, record: dict[str, Any]) -> None:
+        """The leaderboard that an earlier crawl has kept."""
+        if record["source"] in self.ways():
+            teams = [TeamRow(number, "", *rest) for number, *rest in record["teams"]]
+            self._know_board(teams, record["source"])
 
     def _close_start(self) -> None:
         """It is known where to begin, and that nothing is to be listed there."""
@@ -215,16 +247,7 @@ class EpisodeSources(KaggleSpider):
 
     def _meet(self, teams: list[TeamRow], source: str) -> Output:
         """Teams, with their ranks: those within the watermark are to be listed."""
-        kind = _KINDS[source]
-        for team in teams:
-            number = team.id if kind == "team" else team.submission_id
-            if not number:
-                continue
-            unit = self.graph.unit(self.unit_key(kind, number))
-            unit.source, unit.team, unit.name = source, team.id, team.name
-            unit.rank = team.rank or unit.rank
-            unit.best = max(unit.best, team.score or 0.0)
-        self.graph.version += 1
+        self._know_board(teams, source)
         yield from self.ask_units()
 
     def ask_units(self) -> Output:
@@ -237,6 +260,12 @@ class EpisodeSources(KaggleSpider):
             if priority > unit.asked:
                 unit.asked = priority
                 yield self._unit_request(unit.key, unit.source, kind, number)
+        best = self.graph.most_promising(self.plan.room(), self.args.team_watermark)
+        if best is not None and not best.named:  # above whichever promised most before
+            kind, number = _parsed(best.key)
+            priority = _PROMISING + self.accounts.count(f"{SENT}{LISTINGS}")
+            request = self._unit_request(best.key, best.source, kind, number)
+            yield request.replace(priority=priority)
 
     def _unit_request(self, key: str, source: str, kind: str, number: int) -> Request:
         unit = self.graph.unit(key)
@@ -373,11 +402,11 @@ class EpisodeSources(KaggleSpider):
         """Scores of teams by the official leaderboard."""
         return self.__dict__.setdefault("_scores", {})  # type: ignore[no-any-return]
 
-    def score_of(self, episode: EpisodeRow) -> float | None:
-        """What an episode is worth: the mean of its agents' updated scores; where none is told, of
-        their teams' scores. None where nothing is."""
-        if any(agent["updatedScore"] is not None for agent in episode.agents):
-            return episode.priority
+    def score_of(self, episode: EpisodeRow, source: str) -> float | None:
+        """What an episode is worth: the mean of its agents' updated scores; by the official API,
+        which tells none, that of their teams' scores. None where nothing is told."""
+        if source != "api":
+            return episode.score
         found = [self._team_scores.get(str(agent["teamId"])) for agent in episode.agents]
         scores = [score for score in found if score is not None]
         return sum(scores) / len(scores) if scores else None
@@ -386,7 +415,7 @@ class EpisodeSources(KaggleSpider):
 def _priority(unit: Unit) -> int:
     """A unit's place in the queue: by rank, or by score where nobody tells ranks."""
     if unit.named:
-        return 2 * _LISTING_PRIORITY
+        return _NAMED
     if unit.rank is not None:
         return _LISTING_PRIORITY + _RANKED - min(unit.rank, _RANKED // 2)
     return _LISTING_PRIORITY + min(int(10 * max(unit.best, 0.0)), _RANKED // 2 - 1)

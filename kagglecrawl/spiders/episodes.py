@@ -27,6 +27,7 @@ from kagglecrawl.kaggle.errors import (
     Unusable,
 )
 from kagglecrawl.kaggle.rpc import TABLE
+from kagglecrawl.kaggle.simulations import SIMULATIONS
 from kagglecrawl.spiders.base import Output
 from kagglecrawl.spiders.episode_graph import Graph
 from kagglecrawl.spiders.episode_plan import LISTINGS, REPLAYS, EpisodePlan
@@ -40,6 +41,10 @@ from kagglecrawl.state.plan import SENT
 
 #: Skipped for this reason: the agents' mean score is too low.
 BELOW_WATERMARK = "below_watermark"
+#: Or there is none.
+NO_SCORE = "no_score"
+#: Numbers of the competitions that are known.
+_NUMBERS = {each.number for each in SIMULATIONS.values()}
 #: States of episodes that have no replay, or none yet, and the reason.
 _WITHOUT = {"created": "not_finished", "never_started": "never_started"}
 #: A unit that had an episode so shortly before it was listed may have others now, after so long.
@@ -59,6 +64,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
     args: EpisodesArguments
     #: Is all in the queue that start() knows?
     _ready = False
+    #: The number of a competition that is not known, as its first games have it.
+    _met_number: int | None = None
     #: Does the ledger have a list that may have grown?
     _outdated = False
 
@@ -147,7 +154,7 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         if record is None:
             return
         if tail == ["start"]:
-            self._team_scores.update(record.get("scores") or {})
+            self.remember_board(record)
         elif len(tail) == 2:
             self._remember_unit(entry, record)
         elif record.keys() == record_of(_EMPTY).keys():
@@ -175,7 +182,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         self.graph.know(key, score or 0.0, self._players(row, ""), wanted=wanted)
         if not wanted:
             return
-        had = entry.verdict == "stored" and self._has_all(record) and not self.refresh
+        # whatever has been said of it since
+        had = self._has_all(record) and not self.refresh
         if had or not self.args.replays:
             if self.accounts.discover(key):
                 yield self._told_again(key, record)
@@ -232,25 +240,33 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         self, key: str, row: dict[str, Any], record: dict[str, Any] | None
     ) -> AsyncIterator[Any]:
         """The record that the ledger has of an episode whose replay was had."""
+        if not self.args.replays:
+            record = record or row
         needs = record is not None and record["replay"] and self.args.replays
-        if record is not None and (not needs or await self.is_there(record)):
-            self.graph.over(key)
-            for item in self.again(key, "", Episode(**record)):
-                yield item
+        if record is None or (needs and not await self.is_there(record)):
+            self.accounts.note("files_gone")
+            self.graph.want(key, row["score"] or 0.0)
+            yield self.replay(key, {**row, "replay": None, "logs": None})
             return
-        self.accounts.note("files_gone")
-        self.graph.want(key, row["score"] or 0.0)
-        yield self.replay(key, {**row, "replay": None, "logs": None})
+        self.graph.over(key)
+        known, item = self.ledger.known(key, ""), Episode(**record)
+        if known is None or known.verdict != "stored":
+            yield item
+            return
+        for output in self.again(key, "", item):
+            yield output
 
     # -- an episode -------------------------------------------------------------------------------
 
     def episode(self, row: EpisodeRow, source: str) -> Output:
         """An episode that was listed: its replay is asked for, if it is wanted."""
-        number = self.args.number
-        if number and row.competition_id and row.competition_id != number:
+        number, theirs = self.args.number or self._met_number, row.competition_id
+        if number is None and theirs not in _NUMBERS:
+            number = self._met_number = theirs
+        if theirs is not None and theirs != number:
             self._count("kaggle/episodes/of_other_competitions")
             return
-        key, score = f"{self.args.competition}/{row.id}", self.score_of(row)
+        key, score = f"{self.args.competition}/{row.id}", self.score_of(row, source)
         why = self._why_not(row, score)
         self.graph.know(key, score or 0.0, self._players(row, source), wanted=not why)
         if not self.accounts.discover(key):
@@ -261,28 +277,34 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         record = record_of(item)
         self.accounts.describe(key, "", "1")
         known = None if self.refresh else self.ledger.known(key, "")
-        if known is not None and known.verdict == "stored":
-            had = self.ledger.record(key, "")
-            if had is not None and had.keys() == record.keys() and self._has_all(had):
-                yield self._told_again(key, had)
-                return
+        had = None if known is None else self.ledger.record(key, "")
+        if had is not None and (had.keys() != record.keys() or had["replay"] is None):
+            had = None
+        if had is not None and not why and self._has_all(had):
+            yield self._told_again(key, had)
+            return
         if known is not None and self._for_good_of(known.reason, row, known.at):
             self.refused_before(key, known.verdict, known.reason)
             return
-        self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
+        if had is None:  # what is kept of one that was had stays
+            self.accounts.keep(key, json.dumps(record, ensure_ascii=False))
         if why:
             self.accounts.skip(key, why)
-        elif not self.args.replays:
-            yield item
-        else:
+        elif self.args.replays:
             self.graph.want(key, score or 0.0)
             yield self.replay(key, record)
+        elif self.sample is None:
+            yield item
+        else:
+            yield self._told_again(key, record)
 
     def _why_not(self, row: EpisodeRow, score: float | None) -> str:
         """Why an episode's replay is not wanted; empty if it is."""
         if reason := _WITHOUT.get(row.state):
             return reason
-        return BELOW_WATERMARK if (score or 0.0) < self.args.episode_watermark else ""
+        if (score or 0.0) >= self.args.episode_watermark:
+            return ""
+        return NO_SCORE if score is None else BELOW_WATERMARK
 
     def listed_by_meta(self, rows: list[EpisodeRow]) -> Output:
         """Episodes of Meta Kaggle's tables."""

@@ -49,6 +49,7 @@ _REPEATED = ("KAGGLE_QUOTAS", "KAGGLE_QUOTA_SPENT", "KAGGLE_QUOTA_FILE", "KAGGLE
 DOWNLOADS = "download"
 #: What one listing of episodes tells decides on the next.
 LISTINGS = "episodes"
+REPLAYS = "replay"
 
 
 class Held(Exception):
@@ -84,7 +85,12 @@ class Holds:
         #: How many requests of a family may be under way at once.
         transfers = crawler.settings.getint("KAGGLE_CONCURRENT_TRANSFERS", 1)
         others = crawler.settings.getint("CONCURRENT_REQUESTS") - 1
-        self._most = {DOWNLOADS: max(1, min(transfers, others)), LISTINGS: 1}
+        # replays that a store does not take must not be followed by others
+        self._most = {
+            DOWNLOADS: max(1, min(transfers, others)),
+            LISTINGS: 1,
+            REPLAYS: max(1, others),
+        }
         known: dict[str, float] = json.loads(store.get("holds") or "{}")
         for family, until in (quotas.holds() if quotas else {}).items():
             known[family] = max(until, known.get(family, 0.0))

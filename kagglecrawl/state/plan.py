@@ -35,6 +35,9 @@ class Plan(Protocol):
     def prepare(self, request: Request) -> Request:
         """The request to hand out in place of one that was queued before more was known."""
 
+    def ready(self) -> bool:
+        """Has the spider's start() come to its end?"""
+
     def over(self, waiting: Collection[str]) -> str:
         """With nothing under way: why none of these will ever be handed out, a word; empty if they
         will."""
@@ -63,6 +66,15 @@ class Planned:
     def over(self, waiting: Collection[str]) -> str:
         """Why nothing of what waits will be handed out; empty if it will."""
         return "" if self._plan is None else self._plan.over(waiting)
+
+    def ready(self) -> bool:
+        """May the crawl end, if nothing can be sent?"""
+        return self._plan is None or self._plan.ready()
+
+    def free(self, waiting: Collection[str], until: dict[str, float]) -> Collection[str]:
+        """Of these, with nothing under way, the families that the plan does not hold."""
+        held = () if self._plan is None else self._plan.held(waiting, (), until)
+        return set(waiting).difference(held)
 
     def prepare(self, request: Request) -> Request:
         """The request to hand out."""

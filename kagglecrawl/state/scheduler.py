@@ -116,7 +116,7 @@ class KaggleScheduler(BaseScheduler):
             return False
         if self.accounts.sated():
             self._drop_the_rest(BEYOND_SAMPLE)
-        elif why := self._plan.over(self._queue.families()):
+        elif self._queue.next_due() is None and (why := self._plan.over(self._queue.families())):
             self._drop_the_rest(why)
         return self._queue.any()
 
@@ -416,9 +416,10 @@ class KaggleScheduler(BaseScheduler):
 
     def _close_if_spent(self, *, only_begun: bool) -> None:
         """Where nothing may be sent for longer than KAGGLE_MAX_WAIT, the crawl ends."""
-        if self._leases or self._closing:
+        if self._leases or self._closing or not self._plan.ready():
             return
         families = self._queue.begun_families() if only_begun else self._queue.families()
+        families = set(self._plan.free(families, self.holds.with_full(())))
         if why := self.holds.too_long(families, self._queue.next_due()):
             self._closing = True
             self._stop_crawl(why, "kaggle_quota")
