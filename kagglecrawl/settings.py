@@ -117,9 +117,9 @@ KAGGLE_API_URL = default_api_url(os.environ)
 #: The site, for what the official API does not have: lists of episodes, and replays. What stands
 #: before the path; it is sent no credentials. Empty: https://www.kaggle.com, for an API on this
 #: machine the same server.
-KAGGLE_WEB_URL = ""
+KAGGLE_WEB_URL = os.environ.get("KAGGLE_WEB_URL", "")
 #: The host of the site's files, likewise; empty: https://www.kaggleusercontent.com.
-KAGGLE_CONTENT_URL = ""
+KAGGLE_CONTENT_URL = os.environ.get("KAGGLE_CONTENT_URL", "")
 #: scrapy: Scrapy's downloader. official: the unmodified kaggle package in a child process.
 KAGGLE_TRANSPORT = "scrapy"
 #: Datasets below this usability rating (0 to 1) are skipped; `-a min_usability=` goes before it.

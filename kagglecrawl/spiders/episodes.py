@@ -351,6 +351,8 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             yield from self.place_failed(request, error)
         elif otherwise == "no_log_there" and closed:
             yield from self.logs_failed(request, error)
+        elif otherwise == "no_log_there" and passing:
+            yield from self.no_log_there(request.meta["key"], request.cb_kwargs["row"], error.slug)
         elif otherwise == "no_listing" and passing:
             yield from self.listing_failed(request, error)
         elif otherwise == "nothing_there" and (passing or refused):
