@@ -77,7 +77,7 @@ class ReplayReader:
     one value in it, such as an agent's part of a step. Memory does not grow with either.
     """
 
-    def __init__(self, *, most: int = 2 << 30, largest: int = 16 << 20) -> None:
+    def __init__(self, *, most: int = 2 << 30, largest: int = 64 << 20) -> None:
         self._most = most
         self._largest = largest
         self._came = 0
