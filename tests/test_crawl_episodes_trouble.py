@@ -171,9 +171,17 @@ def test_a_team_that_is_named_is_listed_whatever_its_rank(scrapy: Run, tmp_path:
         done = crawler("-a", f"team={last.id}", "-a", "team_watermark=1", "-a", "request_budget=9")
         asked = crawler.asked()
         none = crawler("-a", "team=99", "-a", "request_budget=3")
+        options = (f"team={last.id}", "team_watermark=1", "request_budget=9", "refresh=true")
+        crawler.asked()
+        by_api = crawler("-a", "source=api", *(word for each in options for word in ("-a", each)))
+        then = crawler.asked()
     assert done.code == 0, done.log
     assert asked[LIST][f"submission={last.best_submission}"] == 1
     assert "Team 99 is not on the leaderboard" in none.log
+    assert by_api.code == 0, by_api.log
+    assert then["ListTeamPublicSubmissions"][f"team={last.id}"] == 1
+    listed = {int(key.partition("=")[2]) for key in then["ListSubmissionEpisodes"]}
+    assert listed & set(last.submissions)
 
 
 def test_where_no_place_has_replays_the_crawl_ends_soon(scrapy: Run, tmp_path: Path) -> None:

@@ -331,10 +331,14 @@ class EpisodeSources(KaggleSpider):
 
     def submissions_listed(self, key: str, row: dict[str, Any], reply: dict[str, Any]) -> Output:
         """The API's submissions of a team: each is listed by itself."""
-        rank = self.graph.unit(key).rank
-        for submission in read_submissions(reply, row["id"]):
+        team = self.graph.unit(key)
+        submissions = read_submissions(reply, row["id"])
+        if team.named and submissions:
+            best = max(submissions, key=lambda each: each.score or 0.0)
+            self.graph.unit(self.unit_key("submission", best.id)).named = True
+        for submission in submissions:
             unit = self.graph.unit(self.unit_key("submission", submission.id))
-            unit.source, unit.team, unit.rank = "api", row["id"], rank
+            unit.source, unit.team, unit.rank = "api", row["id"], team.rank
             unit.best = max(unit.best, submission.score or 0.0)
         self.graph.settle(key, listed=True)
         self._keep_unit(key, listed=True)
