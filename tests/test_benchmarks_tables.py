@@ -146,6 +146,11 @@ def test_a_crawl_is_killed_and_gone_on_with(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(tables_crawl, "_LATER", 0.0)
+    command = Crawl._command
+    slow = '{"metakaggle": {"delay": 0.3, "concurrency": 1}}'  # so that the kill finds it at work
+    monkeypatch.setattr(
+        Crawl, "_command", lambda self: [*command(self), "-s", f"DOWNLOAD_SLOTS={slow}"]
+    )
     small = ("--rows", str(ROWS), "--repeats", "0", "--kills", "1", "--seed", "1")
     assert tables.main(small) == 0, capsys.readouterr()
     printed = capsys.readouterr().out
