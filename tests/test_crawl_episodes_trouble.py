@@ -13,6 +13,8 @@ from tests.conftest import Run
 from tests.episode_crawls import LISTINGS, REPLAYS, Crawler, balanced, check_rows, sent, small_world
 
 BOARD, LIST = "WebLeaderboard", "ListEpisodes"
+#: Attempts, so that what is down is soon given up.
+FEW = ("-s", "KAGGLE_MAX_ATTEMPTS=2")
 
 
 def down(*methods: str, status: int = 503) -> Faults:
@@ -73,7 +75,7 @@ def test_a_service_that_is_gone_gives_way_to_the_api(scrapy: Run, tmp_path: Path
 def test_a_board_without_listings_is_no_source(scrapy: Run, tmp_path: Path, status: int) -> None:
     with Replica(small_world(), faults=down(LIST, status=status)) as replica:
         crawler = Crawler(scrapy, replica, tmp_path)
-        done = crawler("-a", "request_budget=30")
+        done = crawler("-a", "request_budget=30", *FEW)
         asked = crawler.asked()
     assert asked["ListSubmissionEpisodes"], done.log
     assert done.rows
@@ -86,7 +88,7 @@ def test_a_board_without_listings_is_no_source(scrapy: Run, tmp_path: Path, stat
 
 def test_an_outage_takes_no_budget_and_a_job_goes_on_after_it(scrapy: Run, tmp_path: Path) -> None:
     faults = down(BOARD, LIST, "DownloadLeaderboard")
-    job = ("-s", f"JOBDIR={tmp_path / 'job'}", "-a", "request_budget=24")
+    job = ("-s", f"JOBDIR={tmp_path / 'job'}", "-a", "request_budget=24", *FEW)
     with Replica(small_world(), faults=faults) as replica:
         crawler = Crawler(scrapy, replica, tmp_path)
         first = crawler(*job)
@@ -106,7 +108,7 @@ def test_an_outage_takes_no_budget_and_a_job_goes_on_after_it(scrapy: Run, tmp_p
 def test_replays_that_no_place_has_for_now_have_failed_for_now(scrapy: Run, tmp_path: Path) -> None:
     """One place is down, and the others never had them: that is no refusal."""
     behaviour = Behaviour(replays=("web",))
-    job = ("-s", f"JOBDIR={tmp_path / 'job'}", "-a", "sample=5", "-a", "team_watermark=3")
+    job = ("-s", f"JOBDIR={tmp_path / 'job'}", "-a", "sample=5", "-a", "team_watermark=3", *FEW)
     with Replica(small_world(), faults=down("ReplayWeb"), behaviour=behaviour) as replica:
         crawler = Crawler(scrapy, replica, tmp_path)
         first = crawler(*job)
