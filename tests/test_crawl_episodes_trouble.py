@@ -10,7 +10,16 @@ from kagglecrawl.replica.faults import Fault, Faults, Rule
 from kagglecrawl.replica.rpc import Behaviour
 from kagglecrawl.replica.server import Replica
 from tests.conftest import Run
-from tests.episode_crawls import LISTINGS, REPLAYS, Crawler, balanced, check_rows, sent, small_world
+from tests.episode_crawls import (
+    LISTINGS,
+    REPLAYS,
+    Crawler,
+    balanced,
+    check_rows,
+    doubled,
+    sent,
+    small_world,
+)
 
 BOARD, LIST = "WebLeaderboard", "ListEpisodes"
 #: Attempts, so that what is down is soon given up.
@@ -201,3 +210,25 @@ def test_where_no_place_has_replays_the_crawl_ends_soon(scrapy: Run, tmp_path: P
         more = Crawler(scrapy, replica, tmp_path)("-a", "request_budget=60")
     assert more.code == 0, more.log
     assert len(more.rows) > 5
+
+
+def test_a_job_that_fell_back_to_the_api_goes_on_there(scrapy: Run, tmp_path: Path) -> None:
+    """What is in its queue is the API's, whatever source is tried first."""
+    job = ("-s", f"JOBDIR={tmp_path / 'job'}", "-a", "request_budget=40", "-a", "team_watermark=5")
+    with Replica(small_world(), faults=down(BOARD, LIST, status=400)) as replica:
+        crawler = Crawler(scrapy, replica, tmp_path)
+        first = crawler(*job, "-s", "CLOSESPIDER_PAGECOUNT=2")
+        before = crawler.asked()
+        second = crawler(*job)
+        after = crawler.asked()
+    assert first.code == 3, first.log
+    assert before["ListTeamPublicSubmissions"], "it was stopped among the listings"
+    assert second.code == 0, second.log
+    assert "Traceback" not in second.log
+    assert after["ListSubmissionEpisodes"]
+    assert not after.get(LIST)
+    for method in before.keys() & after.keys():
+        assert not before[method].keys() & after[method].keys()
+    assert not doubled(after)
+    assert len(second.rows) > 5
+    balanced(second)

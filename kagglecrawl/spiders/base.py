@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,12 +30,14 @@ from kagglecrawl.kaggle.errors import (
     TOO_LARGE,
     Forbidden,
     KaggleError,
+    RetryLater,
     SkipResource,
     StopCrawl,
 )
 from kagglecrawl.kaggle.paging import PAGE_ROWS, Cursor, End, PageShape
 from kagglecrawl.kaggle.rpc import TABLE, Rpc
 from kagglecrawl.s3.bucket import Bucket
+from kagglecrawl.s3.errors import StoreUnreachable
 from kagglecrawl.s3.pages import PageObjects
 from kagglecrawl.spiders.remembering import (
     CHILD_PRIORITY,
@@ -43,6 +46,7 @@ from kagglecrawl.spiders.remembering import (
     Remembering,
 )
 from kagglecrawl.state import leases
+from kagglecrawl.transfer.disk import aside
 
 #: A download may take hours: it has a slot of its own, and says nothing of the API's latency.
 _DOWNLOAD_SLOT = "kaggle downloads"
@@ -200,6 +204,22 @@ class KaggleSpider(Remembering):
     def bucket(self) -> Bucket | None:
         """The store that files go to, or None; raises what ``open_bucket`` raises."""
         return self.config.bucket()
+
+    async def is_stored(self, path: str, size: int) -> bool:
+        """Is a file at this path, below the spider's folder, and has it so many bytes? Raises
+        ``StopCrawl`` where the store cannot be asked."""
+        place = f"{self.config.output(self.resource)}/{path}"
+        bucket, destination = self.bucket, self.config.destination
+        if bucket is None or destination is None:
+            try:
+                return (self.config.workspace / place).stat().st_size == size
+            except OSError:
+                return False
+        try:
+            found = await aside(partial(bucket.head, destination.key_of(place)))
+        except RetryLater as error:  # true of every object there: the next run looks again
+            raise StoreUnreachable(str(error)) from None
+        return found is not None and found.size == size
 
     @property
     def page_place(self) -> str | None:

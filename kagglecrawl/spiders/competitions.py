@@ -360,9 +360,7 @@ class CompetitionsSpider(TableSpider, DoubtingSpider):
         """Is the whole board at its place, if it is wanted and there is one?"""
         if self.args.leaderboard != "full" or not record["board"]["bytes"]:
             return True
-        if self.bucket is None:
-            return self._is_on_disk(key, record["board"])
-        return await self._is_in_store(key, record["board"]["bytes"])
+        return await self.is_stored(file_of(key), record["board"]["bytes"])
 
     async def _is_in_store(self, key: str, size: int) -> bool:
         """True as well where there is no store, or no board goes there."""

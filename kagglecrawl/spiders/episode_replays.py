@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -19,18 +19,15 @@ from kagglecrawl.kaggle.errors import (
     KaggleError,
     NotFound,
     Refused,
-    RetryLater,
     StopCrawl,
 )
 from kagglecrawl.kaggle.names import safe_name
 from kagglecrawl.kaggle.rpc import Rpc
 from kagglecrawl.pipelines.payloads import Payload, PayloadStore
-from kagglecrawl.s3.errors import StoreUnreachable
 from kagglecrawl.spiders.base import KaggleSpider
 from kagglecrawl.spiders.episode_graph import Graph
 from kagglecrawl.spiders.episodes_args import EpisodesArguments
 from kagglecrawl.state import leases
-from kagglecrawl.transfer.disk import aside
 from kagglecrawl.transport.replays import ON_DISK, ReplayResponse
 
 Output = Iterator[Any]
@@ -208,19 +205,7 @@ class EpisodeReplays(KaggleSpider):
 
     async def is_there(self, record: dict[str, Any]) -> bool:
         """Is the replay of a record of the ledger at its place?"""
-        replay = record["replay"]
-        place = f"{self.config.output(self.resource)}/{replay['path']}"
-        bucket, destination = self.bucket, self.config.destination
-        if bucket is None or destination is None:
-            try:
-                return (self.config.workspace / place).stat().st_size == int(replay["bytes"])
-            except OSError:
-                return False
-        try:
-            found = await aside(partial(bucket.head, destination.key_of(place)))
-        except RetryLater as error:  # true of every object there: the next run looks again
-            raise StoreUnreachable(str(error)) from None
-        return found is not None and found.size == int(replay["bytes"])
+        return await self.is_stored(record["replay"]["path"], record["replay"]["bytes"])
 
     # -- logs -------------------------------------------------------------------------------------
 

@@ -164,8 +164,9 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
         unit = self.graph.unit(entry.key)
         unit.rank, unit.best = record["rank"], max(unit.best, record["score"] or 0.0)
         unit.team, unit.name, unit.source = record["team"], record["name"], record["source"]
-        if unit.source not in self.ways() or (unit.source == "api" and not self._by_api):
-            unit.source = ""
+        if not self.accounts.is_open(entry.key):  # else it is in the queue, whoever lists it
+            trusted = unit.source != "api" or self._by_api
+            unit.source = unit.source if trusted and unit.source in self.ways() else ""
         grown = _may_have_grown(record["newest"], record["read"] or entry.at)
         self._outdated = self._outdated or (bool(record["listed"]) and grown)
         in_this_job = self.accounts.is_closed(entry.key)
@@ -206,7 +207,7 @@ class EpisodesSpider(EpisodeReplays, EpisodeSources, EpisodeTables):
             tail = key.split("/")[1:]
             if len(tail) == 2:
                 unit = self.graph.unit(key)
-                unit.source, unit.rank = unit.source or (self.ways() or [""])[0], unit.rank or 1
+                unit.source, unit.rank = unit.source or self.source_of(key), unit.rank or 1
             elif tail != ["start"]:
                 self.graph.candidates.setdefault(key, self.args.episode_watermark)
         self.graph.version += 1
